@@ -1,0 +1,21 @@
+export { systemClock, type Clock, type Timer } from './clock.js'
+export { startDeadline, type Deadline, type OwnedDeadline } from './deadline.js'
+export { deepFreeze } from './deep-freeze.js'
+export { errors, type CodedError, type ContractErrorCode, type ContractErrors } from './errors.js'
+export { issuerFlaw, maxSubjectBytes, sessionKey, sessionKeyHash, splitSessionKey, subjectFlaw, type SessionKey, type SessionKeyHash } from './session-key.js'
+export { createIdentity, type Identity, type IdentityParts } from './identity.js'
+export type { ActiveRecord, BarredRecord, SessionProfile, SessionUser, UserRecord } from './user.js'
+export { SourceUnavailable, type LoadRequest, type UserChange, type UserSource } from './user-source.js'
+export {
+  anonymous, identified, isRevoked, outcomeOf, refused, revoked, unavailable, userOutcome,
+  type AnonymousOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome,
+  type UnavailableOutcome, type Unresolved, type UserOutcome
+} from './session-outcome.js'
+export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
+export { parseProviderTimestamp } from './provider-timestamp.js'
+export { databaseFailureOf, isOutage, type DatabaseFailure } from './database-failure.js'
+export { compileRouteSession, defaultRouteSession, type RouteSession } from './route-session.js'
+export {
+  callable, describe, durationMs, flag, integer, invalidOption, listOf, maxDelayMs, objectWith, oneOf, optional, ratio, readOptions, rule, secretText,
+  text, withDefault, type OptionRule, type OptionRules
+} from './option-rules.js'

@@ -1,0 +1,16 @@
+import type { FastifyRequest } from 'fastify'
+import type { Sync } from '../component.js'
+import type { Identity } from '../identity.js'
+import type { RouteSession } from '../route-session.js'
+import type { SessionOutcome, Unresolved } from '../session-outcome.js'
+import type { UserSource } from '../user-source.js'
+
+/** Who decides what. One owner each per scope; an explicit plugin option wins over a slot. */
+export interface Slots {
+  /** Request → verified identity, or the outcome of a request without one. Must not throw for what a client can send. */
+  readonly identify?: (request: FastifyRequest) => Sync<Identity | Unresolved>
+  /** Identity → outcome. Without it the hub asks the source. */
+  readonly resolve?: (identity: Identity, route: RouteSession) => Sync<SessionOutcome>
+  /** Where users come from. */
+  readonly source?: UserSource
+}

@@ -1,0 +1,60 @@
+import type { Deadline } from './deadline.js'
+import type { Identity } from './identity.js'
+import type { SessionKey, SessionKeyHash } from './session-key.js'
+import type { UserRecord } from './user.js'
+
+/** News that stored users changed. `revision: null` = gone or not known (a DELETE: a re-created row starts again at 1). */
+export type UserChange =
+  | { readonly kind: 'user', readonly keyHash: SessionKeyHash, readonly revision: number | null }
+  | { readonly kind: 'all' }
+
+/** One user to load. */
+export interface LoadRequest {
+  readonly key: SessionKey
+  readonly issuer: string
+  readonly subject: string
+  /** null: preload, which never creates a user that the provider did not confirm. */
+  readonly identity: Identity | null
+  /** Ask the provider whatever the timestamps say. Default is false. */
+  readonly force?: boolean
+}
+
+/** Where users come from. Calls go up, changes come down. */
+export interface UserSource {
+  /**
+   * Loads users: one promise per request, in the order of the requests, so that a known user does not wait for an unknown one's provider.
+   * Each may reject with SourceUnavailable; any other rejection is a defect.
+   */
+  load (batch: readonly LoadRequest[], deadline: Deadline): ReadonlyArray<Promise<UserRecord>>
+  /** Subscribes to changes; returns the function that ends the subscription. */
+  onChange? (listener: (change: UserChange) => void): () => void
+  /** Tables a load reads: what coherence must watch. */
+  readonly watches?: readonly string[]
+}
+
+const mark = Symbol.for('@orientor/session-contract/source-unavailable')
+
+/**
+ * Could not know, for reasons that pass (connection, timeout, provider down). Anything else is a bug and is thrown as such.
+ * `instanceof` holds across copies of this package.
+ */
+export class SourceUnavailable extends Error {
+  static override [Symbol.hasInstance] (value: unknown): boolean {
+    return typeof value === 'object' && value !== null && mark in value
+  }
+
+  readonly code = 'ORI_SOURCE_UNAVAILABLE'
+  /** When asking again makes sense, in milliseconds from now. */
+  readonly retryAfterMs: number
+
+  /**
+   * @param message - what could not be reached
+   * @param options - `retryAfterMs` (default 1000) and the `cause`
+   */
+  constructor (message: string, options: { readonly retryAfterMs?: number, readonly cause?: unknown } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : {})
+    this.name = 'SourceUnavailable'
+    this.retryAfterMs = options.retryAfterMs ?? 1000
+    Object.defineProperty(this, mark, { value: true })
+  }
+}

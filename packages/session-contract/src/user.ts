@@ -1,0 +1,41 @@
+/** The one type an app widens by declaration merging; its `parseProfile` option makes it true. */
+export interface SessionProfile {}
+
+/** Facts about the local user, nothing about the request or the cache. Deep-frozen. */
+export interface SessionUser {
+  /** The local id, exact, as text (a bigint column does not fit a JavaScript number). */
+  readonly userId: string
+  readonly issuer: string
+  readonly subject: string
+  readonly email: string | null
+  readonly firstName: string | null
+  readonly lastName: string | null
+  /** Always true: an inactive user never reaches a handler. */
+  readonly isActive: true
+  readonly onboardingCompleted: boolean
+  /** When the provider last changed the user, in milliseconds since the epoch. */
+  readonly providerUpdatedAt: number | null
+  readonly profile: Readonly<SessionProfile> | null
+}
+
+/** A user who may act, with what a request must be judged by. */
+export interface ActiveRecord {
+  readonly kind: 'active'
+  readonly user: SessionUser
+  /** The row's own version: grows on any change, by whomever; never the provider's. */
+  readonly revision: number
+  readonly sync: 'performed' | 'skipped' | 'failed'
+  readonly lastSyncedAtMs: number | null
+  /** A token issued in or before this second is refused. Milliseconds since the epoch; 0 when nothing was revoked. */
+  readonly tokensValidFromMs: number
+  readonly revokedSessions: readonly string[]
+}
+
+/** A user who must not pass: known but switched off, deleted, or unknown to the provider. */
+export interface BarredRecord {
+  readonly kind: 'inactive' | 'deleted' | 'unknown'
+  readonly revision: number
+}
+
+/** What a source knows about one key. */
+export type UserRecord = ActiveRecord | BarredRecord

@@ -135,7 +135,7 @@ export class TunedPool extends pg.Pool {
     markPool(this, 'ending')
     this.#ended ??= this.#core.drain(this.#drainMs).then(() => { markPool(this, 'ended') })
     if (callback === undefined) return this.#ended
-    void this.#ended.then(callback)
+    this.#ended.then(callback)
   }
 
   /** Cuts every connection now, so that statements without an answer fail instead of hanging. */
@@ -250,7 +250,8 @@ export class TunedPool extends pg.Pool {
         })
       } catch (error) {
         this.#giveBack(member, 'keep', error)
-        reject(error as Error)
+        const complaint = error as Error
+        reject(complaint)
       }
     })
   }

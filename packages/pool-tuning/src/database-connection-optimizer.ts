@@ -50,6 +50,7 @@ export class DatabaseConnectionOptimizer {
   readonly #clock: Clock
   #pooler: boolean | null = null
   #notApplied: readonly string[] = []
+  #warned = false
   #checking: Promise<Health> | null = null
   #closed: Promise<void> | null = null
 
@@ -199,7 +200,10 @@ export class DatabaseConnectionOptimizer {
     return true
   }
 
+  /** Once: connections that open together find the same. */
   #warn (what: string): void {
+    if (this.#warned) return
+    this.#warned = true
     this.#logger.warn({ delivery: this.#delivery.mode, notApplied: this.#notApplied }, `pool: ${what}; session settings are delivered by "${this.#delivery.mode}". To have them everywhere: ${this.#delivery.advice(this.#target.role)}`)
   }
 

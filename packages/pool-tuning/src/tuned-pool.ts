@@ -41,7 +41,7 @@ type Done = (release?: Error | boolean) => void
 type ConnectCallback = (error: Error | undefined, client: pg.PoolClient | undefined, done: Done) => void
 type QueryCallback = (error: Error | null, result?: unknown) => void
 type Lent = Member<PgConnection>
-interface Submittable { submit: unknown, callback?: QueryCallback, handleError? (error: Error, connection: unknown): void, once? (event: string, listener: () => void): void }
+interface Submittable { submit: unknown, callback?: QueryCallback, handleError? (error: Error, connection: unknown): void, once? (event: string, listener: (error?: Error) => void): void, emit? (event: string, error: Error): boolean }
 
 const resetTexts = { rollback: 'ROLLBACK', commit: 'COMMIT', discard: 'DISCARD ALL' } as const
 const noop = (): void => {}
@@ -282,16 +282,17 @@ export class TunedPool extends pg.Pool {
   #submit (statement: Submittable, callback: QueryCallback | undefined): void {
     const given = callback ?? statement.callback
     this.checkout().then(client => {
-      const finish = (error: Error | null | undefined, result?: unknown): void => {
+      let over = false
+      const finish = (error?: Error | null, result?: unknown): void => {
+        if (over) return
+        over = true
         client.release(error ?? undefined)
-        given?.(error ?? null, result)
+        if (given !== undefined) given(error ?? null, result)
+        else if (error !== null && error !== undefined) statement.emit?.('error', error)
       }
-      if (given === undefined && typeof statement.once === 'function') {
-        statement.once('end', () => { client.release() })
-        statement.once('error', () => { client.release(true) })
-        client.query(statement as pg.Submittable)
-        return
-      }
+      // A cursor answers by its events, a query object by its callback; client.query() with a time limit hides the events of errors.
+      statement.once?.('end', () => { finish() })
+      statement.once?.('error', finish)
       statement.callback = finish
       client.query(statement as pg.Submittable)
     }, (error: Error) => {

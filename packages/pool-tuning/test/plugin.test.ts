@@ -94,6 +94,7 @@ t.test('transact rolls back a synchronous throw, a caught failure and a failed C
   await new Promise<void>((resolve, reject) => {
     app.pg.transact(async client => client.query('SELECT 1'), error => { if (error) reject(error); else resolve() })
   })
+  t.match(await new Promise(resolve => { app.pg.transact(async client => client.query('nonsense'), resolve) }), { code: '42601' })
   t.match(app.pg.pool, { totalCount: 1, idleCount: 1, waitingCount: 0 })
 })
 
@@ -112,6 +113,7 @@ t.test('a route with pg.transact commits, rolls back, and survives hijack and a 
     app.post('/ok', { pg: { transact: true } }, async request => { await request.pg!.query('INSERT INTO a VALUES (1)'); return { ok: true } })
     app.post('/thrown', { pg: { transact: true } }, async request => { await request.pg!.query('INSERT INTO a VALUES (2)'); throw new Error('no') })
     app.post('/commit', { pg: { transact: true } }, async request => { await request.pg!.query('INSERT INTO b VALUES (7)'); return { ok: true } })
+    app.post('/begin', { pg: { transact: true }, preHandler: [async () => { throw new Error('before BEGIN') }], onSend: async (_request, _reply, payload) => payload }, async () => ({}))
     app.post('/hijack', { pg: { transact: true } }, async (request, reply) => {
       await request.pg!.query('INSERT INTO a VALUES (3)')
       reply.hijack()
@@ -122,6 +124,7 @@ t.test('a route with pg.transact commits, rolls back, and survives hijack and a 
   t.equal((await app.inject({ method: 'POST', url: '/ok' })).statusCode, 200)
   t.equal((await app.inject({ method: 'POST', url: '/thrown' })).statusCode, 500)
   t.equal((await app.inject({ method: 'POST', url: '/commit' })).statusCode, 500)
+  t.equal((await app.inject({ method: 'POST', url: '/begin' })).statusCode, 500)
   t.equal((await app.inject({ method: 'POST', url: '/hijack' })).body, 'mine')
   t.same((await app.pg.query('SELECT id FROM a')).rows, [{ id: 1 }])
   t.match(app.pg.pool, { totalCount: 1, waitingCount: 0 })
@@ -201,4 +204,20 @@ t.test('app.close() with a frozen server ends within its deadline', async t => {
   await app.close()
   t.ok(Date.now() - before < 2500, `closed within ${Date.now() - before} ms`)
   t.equal(await hung, 'failed')
+})
+
+t.test('a query cut by its own time limit takes its transaction with it at once', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0, client: { query_timeout: 100 } })
+  const before = Date.now()
+  await t.rejects(app.pg.transact(async client => client.query('SELECT pg_sleep(5)')), { message: 'Query read timeout' })
+  t.ok(Date.now() - before < 1000)
+  t.same((await app.pg.query('SELECT 1 AS one')).rows, [{ one: 1 }])
+})
+
+t.test('a component that lent nothing yet is fully efficient', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(poolTuning, { connectionString: 'postgres://nobody@127.0.0.1:1/none', minConnections: 0 })
+  t.match(app.poolTuning.component.stats(), { efficiency: 1 })
+  t.equal(app.poolTuning.explain().values.find(({ option }) => option === 'minConnections')?.value, 0)
 })

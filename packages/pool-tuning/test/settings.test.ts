@@ -1,0 +1,151 @@
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, writeFileSync, chmodSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { testDatabase } from '@orientor/test-kit'
+import { DatabaseConnectionOptimizer, type PoolTuningOptions } from '../src/core.js'
+import { resolveOptions } from '../src/options.js'
+
+t.test('values come from the option, else the environment, else the preset, and say so', async t => {
+  const railway = resolveOptions({ environment: { RAILWAY_ENVIRONMENT: 'production', RAILWAY_POOL_SIZE: '4', RAILWAY_POOL_TIMEOUT: '10' }, overflow: 1 })
+  t.match(railway, { preset: 'railway', size: 4, overflow: 1, timeoutMs: 10_000, recycleMs: 3_600_000 })
+  t.match(railway.origins, { preset: 'environment RAILWAY_ENVIRONMENT', size: 'environment RAILWAY_POOL_SIZE', overflow: 'option', recycleMs: 'preset railway', drainMs: 'default' })
+  t.match(resolveOptions({ environment: { NODE_ENV: 'production', PRODUCTION_POOL_RECYCLE: '60' } }), { preset: 'production', size: 8, overflow: 15, recycleMs: 60_000 })
+  t.match(resolveOptions({ environment: { NODE_ENV: 'development', DEV_ECHO_SQL: 'true' } }), { preset: 'development', echoSql: true, leakTraceAfterMs: 10_000 })
+  t.match(resolveOptions({ environment: { DEV_POOL_SIZE: '9' } }), { preset: 'base', size: 5, overflow: 10, timeoutMs: 30_000, minConnections: 1 })
+  t.match(resolveOptions({ preset: 'base', environment: {}, timeoutMs: 300, settings: { statement_timeout: null, lock_timeout: 0 } }), { connectTimeoutMs: 300, settings: { statement_timeout: null, lock_timeout: 0 } })
+})
+
+t.test('senseless options are refused with what to write instead', async t => {
+  const refused: ReadonlyArray<readonly [object, RegExp]> = [
+    [{ overflow: -1 }, /"overflow" must be an integer from 0/],
+    [{ timeoutMs: 30 }, /looks like seconds.*write timeoutMs: 30000/],
+    [{ recycleMs: 3600 }, /write recycleMs: 3600000/],
+    [{ settings: { statement_timeout: 30 } }, /write statement_timeout: 30000/],
+    [{ settings: { statement_timeuot: 1 } }, /"statement_timeuot" is not known/],
+    [{ settings: { effective_cache_size: '1; DROP' } }, /a size such as/],
+    [{ poolSize: 3 }, /"poolSize" is not known/],
+    [{ size: 2, minConnections: 3 }, /must not be above size \(2\)/],
+    [{ preset: 'railway', environment: { RAILWAY_POOL_TIMEOUT: '20000' } }, /read in seconds: for 20000 ms write 20/],
+    [{ preset: 'railway', environment: { RAILWAY_POOL_SIZE: 'many' } }, /RAILWAY_POOL_SIZE must be a whole number from 1/],
+    [{ preset: 'development', environment: { DEV_ECHO_SQL: 'perhaps' } }, /"true" or "false"/]
+  ]
+  for (const [options, message] of refused) t.throws(() => resolveOptions({ environment: {}, ...options }), { code: 'ORI_CONTRACT_INVALID_OPTION', message })
+})
+
+const query = "SELECT current_setting('statement_timeout') AS s, current_setting('random_page_cost') AS r"
+async function optimizer (t: Test, url: string, options: PoolTuningOptions = {}): Promise<{ optimizer: DatabaseConnectionOptimizer, messages: string[] }> {
+  const messages: string[] = []
+  const note = (details: object, message: string): void => { messages.push(`${message} ${JSON.stringify(details)}`) }
+  const optimizer = new DatabaseConnectionOptimizer({ connectionString: url, environment: {}, drainMs: 100, ...options }, { logger: { info: note, warn: note } })
+  t.teardown(() => optimizer.close())
+  await optimizer.start()
+  return { optimizer, messages }
+}
+
+t.test('each delivery puts the settings where it says', async t => {
+  const { url } = await testDatabase(t)
+  const { optimizer: set } = await optimizer(t, url, { delivery: 'set', resetOnReturn: 'commit' })
+  t.same((await set.pool.query(query)).rows, [{ s: '30s', r: '1.1' }])
+  const { optimizer: transaction } = await optimizer(t, url, { delivery: 'transaction' })
+  t.same((await transaction.pool.query(query)).rows, [{ s: '0', r: '4' }])
+  t.same(await transaction.transact(async client => (await client.query(query)).rows), [{ s: '30s', r: '1.1' }])
+  const { optimizer: role } = await optimizer(t, url, { delivery: 'role' })
+  t.same((await role.pool.query(query)).rows, [{ s: '0', r: '4' }])
+  t.match(role.explain().advice, /ALTER ROLE "postgres" SET statement_timeout = '30000';/)
+  const { optimizer: own } = await optimizer(t, `${url}?options=-c%20random_page_cost%3D2`)
+  t.same((await own.pool.query(query)).rows, [{ s: '30s', r: '2' }])
+})
+
+t.test('discard forgets what the last user left, and keeps the settings', async t => {
+  const { url } = await testDatabase(t)
+  const { optimizer: discard } = await optimizer(t, url, { resetOnReturn: 'discard', size: 1, overflow: 0 })
+  const client = await discard.pool.connect()
+  await client.query("SET statement_timeout = 1234; SET work_mem = '1MB'")
+  await client.query({ name: 'named', text: 'SELECT 1' })
+  await client.query('BEGIN')
+  client.release()
+  t.same((await discard.pool.query(query)).rows, [{ s: '30s', r: '1.1' }])
+  t.ok(await discard.pool.query({ name: 'named', text: 'SELECT 1' }))
+})
+
+t.test('commit keeps what a connection comes back with', async t => {
+  const { url } = await testDatabase(t)
+  const { optimizer: commit } = await optimizer(t, url, { resetOnReturn: 'commit', size: 1, overflow: 0 })
+  const client = await commit.pool.connect()
+  await client.query('BEGIN; CREATE TABLE kept (id int)')
+  client.release()
+  t.ok(await commit.pool.query('SELECT * FROM kept'))
+})
+
+t.test('SQL is echoed without values, a lent connection is traced, onConnect may refuse', async t => {
+  const { url } = await testDatabase(t)
+  const { optimizer: echo, messages } = await optimizer(t, url, { echoSql: true, leakTraceAfterMs: 30 })
+  await echo.pool.query('SELECT $1::text', ['private'])
+  const client = await echo.pool.connect()
+  await new Promise(resolve => { setTimeout(resolve, 60) })
+  client.release()
+  t.match(messages.join('\n'), /SELECT \$1::text/)
+  t.match(messages.join('\n'), /lent for more than 30 ms.*settings\.test/)
+  t.notMatch(messages.join('\n'), 'private')
+  const { optimizer: refusing } = await optimizer(t, url, { minConnections: 0, tries: 1, onConnect: async () => { throw new Error('not this one') } })
+  await t.rejects(refusing.pool.query('SELECT 1'), { message: 'not this one' })
+})
+
+t.test('statements of every shape', async t => {
+  const { url } = await testDatabase(t)
+  const { optimizer: it } = await optimizer(t, url, { size: 1, overflow: 0 })
+  const { pool } = it
+  await t.rejects(pool.query(null as unknown as string), TypeError)
+  await t.rejects(pool.query('SELECT 1', 'no list' as unknown as unknown[]).then(() => { throw new Error('taken as no values') }), { message: 'taken as no values' })
+  await t.rejects(pool.query({ text: 'SELECT $1', values: 'no list' as unknown as unknown[] }), { message: 'Query values must be an array' })
+  const failed = await new Promise<Error | null>(resolve => { pool.query('nonsense', undefined, error => { resolve(error) }) })
+  t.match(failed, { code: '42601' })
+  const rows: unknown[] = []
+  const streamed = pool.query(new pg.Query('SELECT generate_series(1, 3) AS n'))
+  streamed.on('row', row => { rows.push(row['n']) })
+  await new Promise<void>(resolve => { streamed.on('end', () => { resolve() }) })
+  t.same(rows, [1, 2, 3])
+  const broken = pool.query(new pg.Query('nonsense'))
+  t.match(await new Promise(resolve => { broken.on('error', resolve) }), { code: '42601' })
+  const controller = new AbortController()
+  await t.rejects(pool.query({ text: 'SELECT pg_sleep(1)', deadline: { atMs: performance.now() + 50, signal: controller.signal } }), { message: 'Query read timeout' })
+  t.same((await pool.query('SELECT 1 AS one')).rows, [{ one: 1 }])
+  t.match(pool, { expiredCount: 0, lastOpenError: null })
+  await it.close()
+  await t.rejects(pool.connect(), { code: 'ORI_POOL_CLOSED' })
+  await new Promise<void>(resolve => { pool.end(() => { resolve() }) })
+  t.equal(pool.ended, true)
+  const refused = await new Promise(resolve => { pool.connect(error => { resolve(error) }) })
+  t.match(refused, { code: 'ORI_POOL_CLOSED' })
+  const unsent = pool.query(new pg.Query('SELECT 1'))
+  t.match(await new Promise(resolve => { unsent.on('error', resolve) }), { code: 'ORI_POOL_CLOSED' })
+})
+
+const bouncer = '/usr/sbin/pgbouncer'
+t.test('a transaction pooler is detected, told once, and gets SET LOCAL', { skip: existsSync(bouncer) ? false : 'PgBouncer is not installed' }, async t => {
+  const { url } = await testDatabase(t)
+  const target = new URL(url)
+  for (const ignored of ['', 'ignore_startup_parameters = extra_float_digits, statement_timeout, lock_timeout, idle_in_transaction_session_timeout, options\n']) {
+    const probe = createServer()
+    await new Promise<void>(resolve => { probe.listen(0, '127.0.0.1', () => { resolve() }) })
+    const { port } = probe.address() as AddressInfo
+    await new Promise(resolve => { probe.close(resolve) })
+    const folder = mkdtempSync('/tmp/orientor-bouncer-')
+    chmodSync(folder, 0o755)
+    writeFileSync(join(folder, 'users.txt'), `"postgres" "${decodeURIComponent(target.password)}"\n`)
+    writeFileSync(join(folder, 'pgbouncer.ini'), `[databases]\n* = host=127.0.0.1 port=${target.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = ${port}\nunix_socket_dir =\nauth_type = plain\nauth_file = ${folder}/users.txt\npool_mode = transaction\n${ignored}`)
+    const child = spawn(bouncer, ['-q', join(folder, 'pgbouncer.ini')], { stdio: 'ignore', ...(process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}) })
+    t.teardown(() => { child.kill('SIGKILL') })
+    await new Promise(resolve => { setTimeout(resolve, 400) })
+    const through = new URL(url)
+    through.port = String(port)
+    const { optimizer: pooled, messages } = await optimizer(t, through.href)
+    t.match(pooled.explain(), { pooler: true, advice: /ALTER ROLE "postgres"/ })
+    t.equal(messages.filter(message => message.includes('pooler')).length, 1, messages.join('\n'))
+    t.same(await pooled.transact(async client => (await client.query(query)).rows), [{ s: '30s', r: '1.1' }])
+    t.same((await pooled.pool.query(query)).rows, [{ s: '0', r: '4' }], 'nothing leaks to the next client')
+  }
+})

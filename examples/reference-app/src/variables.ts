@@ -39,7 +39,7 @@ export const variables = {
 
   STALE_IF_ERROR_MS: variable(milliseconds(0), '900000'),
   SESSION_EXPIRE_AFTER_MS: variable(milliseconds(), '900000'),
-  SESSION_MAX_ENTRIES: variable(wholeNumber(1, 100_000_000), '10000'),
+  SESSION_MAX_ENTRIES: variable(wholeNumber(1, 10_000_000), '10000'),
   SESSION_CLEANUP_INTERVAL_MS: variable(milliseconds(), '300000'),
   FORCE_SYNC_AFTER_MS: variable(milliseconds(), '3600000'),
 

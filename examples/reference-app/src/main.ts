@@ -9,6 +9,7 @@ import { welcome } from './welcome.js'
 // Above what closing may take: the requests in flight, the pool, the database.
 const closedWithinMs = 30_000
 const impatienceAfterMs = 1000
+let endingSince: number | null = null
 
 const starting = start()
 const grace = closeWithGrace({ delay: closedWithinMs, skip: ['SIGINT', 'SIGTERM', 'SIGHUP'] }, async ({ err }) => {
@@ -20,7 +21,7 @@ watchParent()
 
 try {
   const service = await starting
-  process.stdout.write(welcome(service))
+  if (endingSince === null) process.stdout.write(welcome(service))
 } catch (error) {
   process.stderr.write(`${error instanceof ConfigError ? error.message : `The app could not start. ${error instanceof Error ? error.message : String(error)}`}\n`)
   process.exit(1)
@@ -31,8 +32,6 @@ async function start (): Promise<Service> {
   const file = existsSync('.env') ? parseEnv(readFileSync('.env', 'utf8')) : {}
   return await startService(readConfig({ ...file, ...process.env }))
 }
-
-let endingSince: number | null = null
 
 /** The first signal closes; the same again within a second is npm passing it on; a later one means it. */
 function end (): void {

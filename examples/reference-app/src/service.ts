@@ -2,7 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { buildApp } from './app.js'
 import type { Config } from './config.js'
 import { startDemoProvider, type DemoProvider } from './demo-provider.js'
+import { drain } from './drain.js'
 import { checkoutRoot, dataFolder, startEmbeddedDatabase } from './embedded-database.js'
+
+const drainedWithinMs = 500
 
 /** The app, listening, with whatever was started for it. */
 export interface Service {
@@ -38,7 +41,7 @@ export async function startService (config: Config): Promise<Service> {
       closers.push(() => demo!.stop())
     }
     const isDemo = demo !== null || config.databaseUrl === null
-    const adminKey = config.adminKey ?? (isDemo ? randomBytes(18).toString('base64url') : null)
+    const adminKey = config.adminKey ?? (isDemo ? randomBytes(16).toString('hex') : null)
     const app = await buildApp({
       ...config,
       databaseUrl,
@@ -47,7 +50,9 @@ export async function startService (config: Config): Promise<Service> {
       logLevel: config.logLevel ?? (isDemo ? 'warn' : 'info')
     })
     closers.push(() => app.close())
-    return { url: await listen(app, config), demo, adminKey, close }
+    const url = await listen(app, config)
+    closers.push(() => drain(app.server, drainedWithinMs))
+    return { url, demo, adminKey, close }
   } catch (error) {
     await close()
     throw error

@@ -39,7 +39,7 @@ const constant = Object.freeze({
     isActive: true,
     onboardingCompleted: false,
     providerUpdatedAt: 1_767_225_600_000,
-    profile: null
+    profile: Object.freeze({ imageUrl: 'https://img.clerk.com/default', username: null, publicMetadata: Object.freeze({}) })
   }),
   outcome: Object.freeze({ kind: 'user', stale: false, from: 'cache', cachedAtMs: 1_767_225_600_000, dbSynced: true, lastSyncedAtMs: 1_767_225_600_000 })
 })

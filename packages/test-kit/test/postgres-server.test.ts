@@ -1,0 +1,128 @@
+import { spawn } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import t from 'tap'
+import { startPostgres, testDatabase } from '../src/index.js'
+import { canReach, serverAccount } from '../src/postgres/server-account.js'
+import { endLeftover } from '../src/postgres/leftover-server.js'
+
+async function ask (connectionString: string, text: string): Promise<unknown> {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  try {
+    return Object.values((await client.query(text)).rows[0] as object)[0]
+  } finally {
+    await client.end()
+  }
+}
+
+async function until (condition: () => boolean): Promise<boolean> {
+  for (let turn = 0; turn < 200; turn++) {
+    if (condition()) return true
+    await new Promise(resolve => { setTimeout(resolve, 50) })
+  }
+  return false
+}
+
+function alive (pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+t.test('a test database is empty, real, and dropped with its test', async t => {
+  let name = ''
+  const { server } = await testDatabase(t)
+  await t.test('inside', async t => {
+    const { url } = await testDatabase(t)
+    name = new URL(url).pathname.slice(1)
+    t.match(await ask(url, 'SHOW server_version'), /^18/)
+    t.equal(await ask(url, "SELECT count(*)::int FROM pg_tables WHERE schemaname = 'public'"), 0)
+  })
+  t.equal(await ask(server.url(), `SELECT count(*)::int FROM pg_database WHERE datname = '${name}'`), 0)
+})
+
+t.test('a killed server starts again on the same port with its data', async t => {
+  const server = await startPostgres({ parameters: { max_connections: '20' } })
+  t.teardown(() => server.stop())
+  const url = await server.createDatabase()
+  await ask(url, 'CREATE TABLE kept AS SELECT 42 AS answer; SELECT 1').catch(() => null)
+  const first = server.pid
+  await server.kill('SIGKILL')
+  t.equal(server.pid, null)
+  await server.start()
+  t.not(server.pid, first)
+  t.equal(await ask(url, 'SELECT answer FROM kept'), 42)
+  t.equal(await ask(url, 'SHOW max_connections'), '20')
+})
+
+t.test('a stopped temporary server leaves neither process nor folder', async t => {
+  const server = await startPostgres()
+  const pid = server.pid!
+  await server.kill('SIGSTOP')
+  await server.stop()
+  t.notOk(alive(pid))
+  t.notOk(existsSync(server.folder))
+})
+
+t.test('a server outlives neither kill -9 of its owner nor loses a kept folder', async t => {
+  const folder = join(mkdtempSync('/tmp/orientor-kept-'), 'postgres')
+  chmodSync(join(folder, '..'), 0o755)
+  mkdirSync(folder)
+  t.teardown(() => { rmSync(join(folder, '..'), { recursive: true, force: true }) })
+  const entry = fileURLToPath(import.meta.resolve('@orientor/test-kit'))
+  const owner = spawn(process.execPath, ['--input-type=module', '-e', `
+    import { startPostgres } from ${JSON.stringify(entry)}
+    const server = await startPostgres({ folder: ${JSON.stringify(folder)} })
+    console.log(server.pid)
+    setInterval(() => {}, 1000)
+  `], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const pid = await new Promise<number>(resolve => { owner.stdout.once('data', (chunk: Buffer) => { resolve(Number(chunk)) }) })
+  owner.kill('SIGKILL')
+  t.ok(await until(() => !alive(pid)), 'the server ends with its owner')
+  const again = await startPostgres({ folder })
+  t.teardown(() => again.stop())
+  t.equal(await ask(again.url(), 'SELECT 1'), 1)
+})
+
+t.test('a pid file without its server is removed, and nobody else is signalled', { skip: !existsSync('/proc/self') && 'needs /proc' }, async t => {
+  const dataDir = t.testdir({ 'postmaster.pid': `${process.pid}\n` })
+  await endLeftover(dataDir)
+  t.notOk(existsSync(join(dataDir, 'postmaster.pid')))
+})
+
+t.test('a leftover server on a kept folder is ended before the next start', { skip: !existsSync('/proc/self') && 'needs /proc' }, async t => {
+  const first = await startPostgres({ folder: kept(t) })
+  t.teardown(() => first.stop())
+  const pid = first.pid!
+  const second = await startPostgres({ folder: first.folder })
+  t.teardown(() => second.stop())
+  t.notOk(alive(pid))
+  t.equal(await ask(second.url(), 'SELECT 1'), 1)
+})
+
+t.test('a server that cannot start says why', async t => {
+  await t.rejects(startPostgres({ parameters: { shared_buffers: 'plenty' } }), { message: /did not start.*shared_buffers/s })
+})
+
+t.test('a folder below one that the account may not search is not reachable', async t => {
+  const outer = t.testdir({ inner: {} })
+  chmodSync(outer, 0o700)
+  t.equal(canReach({ uid: 4_000_000, gid: 4_000_000 }, join(outer, 'inner')), false)
+  t.equal(canReach(null, join(outer, 'inner')), true)
+  t.equal(canReach({ uid: 4_000_000, gid: 4_000_000 }, '/usr/bin/env'), true)
+  writeFileSync(join(outer, 'inner', 'x'), '')
+  t.equal(serverAccount() === null, process.getuid?.() !== 0)
+})
+
+function kept (t: { teardown (callback: () => void): void }): string {
+  const folder = mkdtempSync(join(canReach(serverAccount(), join(tmpdir(), 'x')) ? tmpdir() : '/tmp', 'orientor-kept-'))
+  t.teardown(() => { rmSync(folder, { recursive: true, force: true }) })
+  return folder
+}

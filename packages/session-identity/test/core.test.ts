@@ -206,13 +206,13 @@ t.test('A known token is found synchronously, without a promise.', async t => {
 
 t.test('No more tokens are remembered than maxTokens.', async t => {
   const { verifier, token, component } = setup({ maxTokens: 10 })
-  const tokens = Array.from({ length: 40 }, (_, index) => token({ sub: `user_${index}` }))
+  const tokens = Array.from({ length: 43 }, (_, index) => token({ sub: `user_${index}` }))
   for (const text of tokens) await verifier.identify(text)
   t.ok(component.stats().cachedTokens <= 10)
   let found = 0
   for (const text of tokens) if (!(verifier.identify(text) instanceof Promise)) found++
   t.ok(found <= 10, `${found} found`)
-  t.ok(!(verifier.identify(tokens[39]!) instanceof Promise), 'the last one among them')
+  t.ok(!(verifier.identify(tokens[42]!) instanceof Promise), 'the last one among them')
 })
 
 t.test('Without any keys the answer is unavailable, never refused, at one fetch per cooldown.', async t => {
@@ -343,6 +343,17 @@ t.test('A withdrawn key drops the tokens it verified, and no others, without bei
   clock.advance(600_000)
   await source.refresh()
   t.equal(endpoint.calls, 2, 'nothing is fetched after close')
+})
+
+t.test('Fetches never overlap, even without a cooldown.', async t => {
+  const clock = new ManualClock()
+  const endpoint = new Endpoint([first])
+  const source = new JwksSource({ url: issuer, fetch: endpoint.fetch, clock, cooldownMs: 0 })
+  await Promise.all([source.refresh(), source.refresh(), source.refresh()])
+  t.equal(endpoint.calls, 1)
+  await source.refresh()
+  t.equal(endpoint.calls, 2)
+  source.close()
 })
 
 t.test('Closing during a fetch leaves no timer behind.', async t => {

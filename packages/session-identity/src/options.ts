@@ -40,7 +40,7 @@ export interface SessionIdentityOptions {
   readonly maxTokenLifetimeMs?: number
   /** How long a verified token is believed before its signature is checked anew, 0 to 2147483647; 0: checked each time. Default is 300000 (5 minutes). */
   readonly recheckAfterMs?: number
-  /** Most verified tokens remembered, 2 to 1000000; about 3 KB each. Default is 10000. */
+  /** Most verified tokens remembered, 2 to 1000000; about 2 KB each. Default is 10000. */
   readonly maxTokens?: number
   /** Time. Default is the clock of this process. */
   readonly clock?: Clock

@@ -4,6 +4,7 @@ import { connect } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import fastifyJwt from '@fastify/jwt'
+import { clerkSimulator } from '@orientor/clerk-simulator'
 import { ManualClock } from '@orientor/test-kit'
 import { requireSessionUser, sessionHub } from '@orientor/session-contract'
 import { expectTypeOf } from 'expect-type'
@@ -60,6 +61,16 @@ t.test('A token of the issuer, signed by jose and checked with keys from a real 
   t.match(await app.sessionIdentity.identify(token), { subject: 'user_1' })
   t.match(sessionHub(app).components.map(({ name }) => name), ['sessionIdentity'])
   t.match((await app.inject({ url: '/none', headers: bearer(token) })).json(), { subject: null })
+})
+
+t.test('Tokens of the Clerk simulator are accepted as they come, by way of its own keys.', async t => {
+  const clerk = await clerkSimulator()
+  t.teardown(async () => { await clerk.close() })
+  await clerk.listen({ port: 0, host: '127.0.0.1' })
+  const app = await setup(t, { issuer: clerk.simulator.issuer })
+  const user = await clerk.simulator.createUser({ firstName: 'Ada' })
+  const token = await clerk.simulator.mintToken({ userId: user.id })
+  t.match((await app.inject({ url: '/closed', headers: bearer(token) })).json(), { subject: user.id })
 })
 
 t.test('Every way to be wrong has its status, challenge and problem document.', async t => {

@@ -19,7 +19,8 @@ export async function startApp (module: string, environment: Readonly<Record<str
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const { PATH = '' } = process.env
-  const child = fork(module, { env: { PATH, ...environment, HOST: '127.0.0.1', PORT: String(port) }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+  // As under npm, the reference app then ends when this process does.
+  const child = fork(module, { env: { PATH, npm_lifecycle_event: 'bench', ...environment, HOST: '127.0.0.1', PORT: String(port) }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
   const gone = once(child, 'exit')
   const stop = async (): Promise<void> => {
     child.kill('SIGTERM')

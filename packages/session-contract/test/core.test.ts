@@ -184,7 +184,7 @@ t.test('failures of the database fall into the classes of what may be done about
 })
 
 t.test('options are read by their rules into a frozen whole', async t => {
-  interface Options { ageMs: number, share: number, mode: 'a' | 'b', names: readonly string[], on: boolean, key: string | undefined, port: object, call: () => void }
+  interface Options { ageMs: number, share: number, mode: 'a' | 'b', names: readonly string[], on: boolean, key: string | undefined, port: { query (): void }, call: () => void }
   const port = { query () {} }
   const read = (input: unknown) => readOptions<Options>('thing', input, {
     ageMs: withDefault(durationMs({ min: 5 }), 10),
@@ -193,7 +193,7 @@ t.test('options are read by their rules into a frozen whole', async t => {
     names: withDefault(listOf(text), []),
     on: withDefault(flag, true),
     key: optional(secretText),
-    port: objectWith('a pool with query()', ['query']),
+    port: objectWith<{ query (): void }>('a pool with query()', ['query']),
     call: withDefault(callable<() => void>('() => void'), () => {})
   })
   const options = read({ port, names: ['x'], ageMs: undefined })

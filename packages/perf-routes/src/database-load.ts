@@ -19,7 +19,7 @@ export const baselineStatementsPerAuthentication = 2.1
 export function databaseLoadOf (stats: ReadonlyMap<string, Stats>): DatabaseLoad {
   const sync = stats.get('databaseSync')
   const cache = stats.get('sessionCache')
-  const authentications = plus(count(cache, 'cacheHits'), count(cache, 'cacheMisses')) ?? count(sync, 'attempts')
+  const authentications = count(cache, 'lookups') ?? plus(count(cache, 'cacheHits'), count(cache, 'cacheMisses')) ?? count(sync, 'attempts')
   const counted = count(sync, 'statements')
   const statements = counted ?? plus(count(sync, 'attempts'), count(sync, 'performed'))
   const statementsPerAuthentication = ratioOf(statements, authentications)

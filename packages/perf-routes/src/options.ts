@@ -1,4 +1,4 @@
-import { issuerFlaw, objectWith, optional, readOptions, rule, systemClock, withDefault, type Clock, type OptionRule } from '@orientor/session-contract/core'
+import { issuerFlaw, objectWith, optional, readOptions, rule, systemClock, withDefault, type Clock } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Authorize } from './guard.js'
 
@@ -25,6 +25,13 @@ export interface ResolvedPerfRoutesOptions<Request> {
   readonly clock: Clock
 }
 
+interface Given<Request> {
+  readonly authorize: Authorize<Request> | false | undefined
+  readonly prefix: string
+  readonly issuer: string | undefined
+  readonly clock: Clock
+}
+
 /** The package, as messages name it. */
 export const owner = '@orientor/perf-routes'
 
@@ -34,15 +41,13 @@ export const owner = '@orientor/perf-routes'
  * @throws ORI_PERF_NO_GUARD without `authorize`; ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received
  */
 export function resolveOptions<Request> (input: unknown): ResolvedPerfRoutesOptions<Request> {
-  if ((input as { authorize?: unknown } | null | undefined)?.authorize === undefined) throw new errors.NoGuard()
-  const authorize: OptionRule<Authorize<Request> | false> = rule('adminKey(), a function (request) => boolean | Promise<boolean>, or false',
-    value => value === false || typeof value === 'function' ? value as Authorize<Request> | false : undefined)
-  const { issuer, ...given } = readOptions(owner, input, { authorize, ...others })
-  return Object.freeze({ ...given, issuer: issuer ?? null })
-}
-
-const others = {
-  prefix: withDefault(rule('a path that begins with "/" and does not end with it', value => typeof value === 'string' && /^(?:\/[\w.~-]+)+$/.test(value) ? value : undefined), '/database'),
-  issuer: optional(rule('a non-empty string without white space', value => issuerFlaw(value) === null ? value as string : undefined)),
-  clock: withDefault(objectWith<Clock>('a clock with now(), monotonic() and setTimer()', ['now', 'monotonic', 'setTimer']), systemClock)
+  const { authorize, issuer, prefix, clock } = readOptions<Given<Request>>(owner, input, {
+    authorize: optional(rule('adminKey(), a function (request) => boolean | Promise<boolean>, or false',
+      value => value === false || typeof value === 'function' ? value as Authorize<Request> | false : undefined)),
+    prefix: withDefault(rule('a path that begins with "/" and does not end with it', value => typeof value === 'string' && /^(?:\/[\w.~-]+)+$/.test(value) ? value : undefined), '/database'),
+    issuer: optional(rule('a non-empty string without white space', value => issuerFlaw(value) === null ? value as string : undefined)),
+    clock: withDefault(objectWith<Clock>('a clock with now(), monotonic() and setTimer()', ['now', 'monotonic', 'setTimer']), systemClock)
+  })
+  if (authorize === undefined) throw new errors.NoGuard()
+  return Object.freeze({ authorize, issuer: issuer ?? null, prefix, clock })
 }

@@ -80,7 +80,7 @@ export class PerformanceMonitor {
       responses: {
         count,
         serverErrors: this.#serverErrors,
-        reliabilityRatio: count === 0 ? null : 1 - this.#serverErrors / count,
+        reliabilityRatio: count === 0 ? null : (count - this.#serverErrors) / count,
         times: this.#times.summary(),
         cacheHitTimes: this.#cacheHitTimes.summary()
       },

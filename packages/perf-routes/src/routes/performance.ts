@@ -1,15 +1,15 @@
 import type { FastifyInstance } from 'fastify'
 import type { PerformanceMonitor } from '../performance-monitor.js'
-import { integer, integerOrNull, list, number, numberOrNull, object, problems, rating, text } from './response-schemas.js'
+import { integer, integerOrNull, list, number, numberOrNull, object, orNull, problems, rating, text } from './response-schemas.js'
 
-const cacheLayer = object({
+const cacheLayer = orNull(object({
   hits: integerOrNull,
   misses: integerOrNull,
   hitRatio: numberOrNull,
   entries: integerOrNull,
   evictions: integerOrNull,
   invalidations: integerOrNull
-}, { nullable: true })
+}))
 
 const times = object({
   count: integer,
@@ -25,25 +25,25 @@ const report = object({
   generatedAtMs: integer,
   observedForMs: number,
   rating,
-  targets: list(object({ name: text, value: numberOrNull, target: number, met: { type: 'boolean', nullable: true } })),
+  targets: list(object({ name: text, value: numberOrNull, target: number, met: { type: ['boolean', 'null'] } })),
   databaseLoad: object({
     authentications: integerOrNull,
     statements: integerOrNull,
-    statementsFrom: { type: 'string', nullable: true, enum: ['counted', 'estimated', null] },
+    statementsFrom: { type: ['string', 'null'], enum: ['counted', 'estimated', null] },
     statementsPerAuthentication: numberOrNull,
     baselineStatementsPerAuthentication: number,
     reductionRatio: numberOrNull
   }),
   cacheLayers: object({ verifiedTokens: cacheLayer, sessions: cacheLayer }),
-  databaseSync: object({
+  databaseSync: orNull(object({
     attempts: integerOrNull,
     performed: integerOrNull,
     skipped: integerOrNull,
     errors: integerOrNull,
     profileCreates: integerOrNull,
     skipRatio: numberOrNull
-  }, { nullable: true }),
-  connectionPool: object({
+  })),
+  connectionPool: orNull(object({
     total: integerOrNull,
     idle: integerOrNull,
     active: integerOrNull,
@@ -53,7 +53,7 @@ const report = object({
     checkouts: integerOrNull,
     utilisationRatio: numberOrNull,
     efficiencyRatio: numberOrNull
-  }, { nullable: true }),
+  })),
   responses: object({ count: integer, serverErrors: integer, reliabilityRatio: numberOrNull, times, cacheHitTimes: times }),
   refusedAccesses: integer,
   components: { type: 'object', additionalProperties: { type: 'object', additionalProperties: number } },

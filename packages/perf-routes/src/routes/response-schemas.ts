@@ -1,15 +1,20 @@
-/** A part of a JSON Schema (draft 7, and OpenAPI's `nullable`). */
+/** A part of a JSON Schema (draft 7). */
 export type Schema = Readonly<Record<string, unknown>>
 
 export const number: Schema = { type: 'number' }
 export const integer: Schema = { type: 'integer' }
 export const text: Schema = { type: 'string' }
-export const numberOrNull: Schema = { type: 'number', nullable: true }
-export const integerOrNull: Schema = { type: 'integer', nullable: true }
+export const numberOrNull: Schema = { type: ['number', 'null'] }
+export const integerOrNull: Schema = { type: ['integer', 'null'] }
 
 /** An object that has exactly these properties. */
 export function object (properties: Readonly<Record<string, Schema>>, more: Schema = {}): Schema {
   return { type: 'object', required: Object.keys(properties), additionalProperties: false, properties, ...more }
+}
+
+/** The same object, or null. */
+export function orNull (schema: Schema): Schema {
+  return { ...schema, type: ['object', 'null'] }
 }
 
 /** A list of such items. */
@@ -18,7 +23,7 @@ export function list (items: Schema): Schema {
 }
 
 /** The rating, or null. */
-export const rating: Schema = { type: 'string', nullable: true, enum: ['EXCELLENT', 'GOOD', 'FAIR', 'POOR', null] }
+export const rating: Schema = { type: ['string', 'null'], enum: ['EXCELLENT', 'GOOD', 'FAIR', 'POOR', null] }
 
 /** What every route may answer besides its own: a problem document (RFC 9457). */
 export const problems: Schema = Object.fromEntries(['4xx', '5xx'].map(status => [status, {

@@ -1,8 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { clerkSimulator } from '@orientor/clerk-simulator'
+import { testDatabase } from '@orientor/test-kit'
+import pg from 'pg'
 import t from 'tap'
 import { build as identity } from '../src/session-identity.js'
 import { build as contract } from '../src/session-contract.js'
+import { build as sync } from '../src/smart-sync.js'
 
 const root = new URL('../../../', import.meta.url)
 const bearer = (token: string): { readonly headers: { readonly authorization: string } } => ({ headers: { authorization: `Bearer ${token}` } })
@@ -42,4 +45,19 @@ t.test('session-identity alone verifies tokens and has no users', async t => {
   t.equal((await app.inject({ ...bearer(`${token}x`), url: '/whoami' })).statusCode, 401)
   t.equal((await app.inject('/whoami')).statusCode, 401)
   t.strictSame((await app.inject('/greeting')).json(), { greeting: 'Hello' })
+})
+
+t.test('smart-sync alone makes the table at the start, and a row at the first request', async t => {
+  const { url } = await testDatabase(t)
+  const pool = new pg.Pool({ connectionString: url })
+  const app = await sync(pool)
+  t.teardown(async () => {
+    await app.close()
+    await pool.end()
+  })
+  const first = { url: '/me', headers: { 'x-user': 'ada', 'x-email': 'ada@example.com' } }
+  t.match((await app.inject(first)).json(), { userId: '1', subject: 'ada', email: 'ada@example.com' })
+  t.equal((await app.inject(first)).json().userId, '1')
+  t.equal((await pool.query('SELECT count(*)::int AS rows FROM users')).rows[0].rows, 1)
+  t.equal((await app.inject('/me')).statusCode, 401)
 })

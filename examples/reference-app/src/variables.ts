@@ -43,7 +43,7 @@ export const variables = {
   SESSION_CLEANUP_INTERVAL_MS: variable(milliseconds(), '300000'),
   FORCE_SYNC_AFTER_MS: variable(milliseconds(), '3600000'),
 
-  ADMIN_KEY: variable(rule('at least 16 characters without white space', matching(/^\S{16,}$/), { secret: true }), 'the output of "openssl rand -hex 24"')
+  ADMIN_KEY: variable(rule('at least 32 visible ASCII characters', matching(/^[\x21-\x7e]{32,}$/), { secret: true }), 'the output of "openssl rand -hex 24"')
 } as const satisfies Record<string, Variable<unknown>>
 
 /** Variables whose feature is not there yet. They are refused: a bound that is set and not kept would be a lie. */

@@ -41,7 +41,7 @@ t.test('Every variable reaches its place in the configuration', async t => {
     SESSION_MAX_ENTRIES: '5',
     SESSION_CLEANUP_INTERVAL_MS: '200',
     FORCE_SYNC_AFTER_MS: '3000',
-    ADMIN_KEY: 'sixteen-or-more-characters'
+    ADMIN_KEY: 'thirty-two-or-more-characters-long'
   }), {
     host: '0.0.0.0',
     port: 0,
@@ -59,7 +59,7 @@ t.test('Every variable reaches its place in the configuration', async t => {
     },
     cache: { expireAfterMs: 1000, maxEntries: 5, cleanupIntervalMs: 200, staleIfErrorMs: 0 },
     forceSyncAfterMs: 3000,
-    adminKey: 'sixteen-or-more-characters'
+    adminKey: 'thirty-two-or-more-characters-long'
   })
 })
 
@@ -85,7 +85,7 @@ t.test('A value that breaks its rule is refused with the variable, the rule, wha
     ['SESSION_MAX_ENTRIES', '0', '10k'],
     ['SESSION_CLEANUP_INTERVAL_MS', '0'],
     ['FORCE_SYNC_AFTER_MS', '1h'],
-    ['ADMIN_KEY', 'short', 'sixteen characters with blanks', '']
+    ['ADMIN_KEY', 'short', 'a key of thirty-two characters with blanks', '']
   ]
   for (const [name, ...values] of cases) {
     for (const value of values) {

@@ -12,7 +12,7 @@ import { defaultTableNames, tableNames, type TableNames } from './table-names.js
 export interface ClerkOptions {
   /** Secret key of the instance (`sk_…`). Never logged. */
   readonly secretKey: string
-  /** Base of the Backend API, http or https, without `/v1`. Default is `https://api.clerk.com`. */
+  /** Base of the Backend API, http or https, with or without `/v1`. Default is `https://api.clerk.com`. */
   readonly apiUrl?: string
   /** Whose users are asked for: `iss` of the tokens. Users of other issuers get their profile from the claims. Default: everybody's. */
   readonly issuer?: string
@@ -65,10 +65,10 @@ const headerText: OptionRule<string> = rule('a string of visible ASCII character
   return typeof input === 'string' && /^[\x21-\x7e]+$/.test(input) ? secretText.accept(input) : undefined
 }, { secret: true })
 
-const baseUrl: OptionRule<string> = rule('an http or https URL without credentials, query and fragment, and without /v1', input => {
+const baseUrl: OptionRule<string> = rule('an http or https URL without credentials, query and fragment', input => {
   if (typeof input !== 'string' || !URL.canParse(input)) return undefined
-  const { protocol, username, password, search, hash, pathname } = new URL(input)
-  return ['http:', 'https:'].includes(protocol) && username + password + search + hash === '' && !/\/v1\/?$/.test(pathname) ? input : undefined
+  const { protocol, username, password, search, hash } = new URL(input)
+  return ['http:', 'https:'].includes(protocol) && username + password + search + hash === '' ? input : undefined
 })
 
 const clerk: OptionRule<Omit<ClerkProviderOptions, 'clock'>> = rule('an object { secretKey, apiUrl?, issuer?, fetch? }', input => {

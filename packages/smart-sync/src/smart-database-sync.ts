@@ -75,6 +75,7 @@ export class SmartDatabaseSync implements UserSource {
   }
 
   load (batch: readonly LoadRequest[], deadline: Deadline): ReadonlyArray<Promise<UserRecord>> {
+    if (batch.length === 0) return []
     const started = this.#start(oncePerKey(batch), deadline)
     return batch.map(async ({ key }) => await (await started).get(key)!)
   }

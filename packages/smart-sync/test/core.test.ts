@@ -170,7 +170,7 @@ t.test('options', t => {
     refuses(t, { forceSyncAfter: 1 }, /"forceSyncAfter" is not known/)
     refuses(t, { clerk: { secretKey: 'sk_1' }, provider: { serves () {}, lookUp () {} } }, /exclude each other/)
     refuses(t, { clerk: {} }, /"secretKey" is missing/)
-    refuses(t, { clerk: { secretKey: 'sk_1', apiUrl: 'https://api.clerk.com/v1' } }, /"apiUrl" must be .* without \/v1/)
+    refuses(t, { clerk: { secretKey: 'sk_1', apiUrl: 'https://me:pw@api.clerk.com' } }, /"apiUrl" must be .* without credentials/)
     refuses(t, { clerk: { secretKey: 'sk_1', apiUrl: 'ftp://x' } }, /"apiUrl"/)
     refuses(t, { clerk: { secretKey: 'sk_1', apiUrl: 7 } }, /"apiUrl"/)
     refuses(t, { claims: { mail: ['x'] } }, /"mail" is not known/)
@@ -344,9 +344,26 @@ class MemoryStore implements UserStore {
 function row (subject: string, more: Partial<StoredUser> = {}): StoredUser {
   const { profile: data, ...named } = { ...profile, profile: null }
   return {
-    key: sessionKey(issuer, subject), issuer, subject, userId: `id-${subject}`, email: named.email, firstName: named.firstName, lastName: named.lastName,
-    profile: data, isActive: true, blocked: false, onboardingCompleted: false, lastSyncedAtMs: now - 1000, providerUpdatedAtMs: 1000, version: 1000,
-    fingerprint: observe(issuer, subject, profile, 1000, true).fingerprint, tokensValidFromMs: 0, revokedSessions: [], deleted: false, revision: 1, ...more
+    key: sessionKey(issuer, subject),
+    issuer,
+    subject,
+    userId: `id-${subject}`,
+    email: named.email,
+    firstName: named.firstName,
+    lastName: named.lastName,
+    profile: data,
+    isActive: true,
+    blocked: false,
+    onboardingCompleted: false,
+    lastSyncedAtMs: now - 1000,
+    providerUpdatedAtMs: 1000,
+    version: 1000,
+    fingerprint: observe(issuer, subject, profile, 1000, true).fingerprint,
+    tokensValidFromMs: 0,
+    revokedSessions: [],
+    deleted: false,
+    revision: 1,
+    ...more
   }
 }
 
@@ -395,6 +412,12 @@ t.test('smart database sync', t => {
     t.same(store.calls, ['find 1'])
     t.same(asked, [])
     t.match(sync.stats.snapshot(), { attempts: 1, performed: 0, skipped: 1, errors: 0, skips: { not_due: 1 } })
+  })
+
+  t.test('an empty batch asks nobody', async t => {
+    const { load, store } = setup()
+    t.same(await load(), [])
+    t.same(store.calls, [])
   })
 
   t.test('the record is frozen all the way down', async t => {

@@ -257,9 +257,25 @@ t.test('the store', t => {
     const store = storeOn(pool)
     const key = request('user_a').key
     t.same([...(await store.find([request('user_a'), request('user_b')], deadlineIn(t, 5000))).values()], [{
-      key, issuer, subject: 'user_a', userId: '9007199254740993', email: 'a@b.c', firstName: 'A', lastName: 'B', profile: { x: 1 }, isActive: true, blocked: false, onboardingCompleted: true,
-      lastSyncedAtMs: 1_710_784_199_431, providerUpdatedAtMs: 1_710_784_199_432, version: 1_710_784_199_432, fingerprint: '10', tokensValidFromMs: 1_704_067_200_000,
-      revokedSessions: ['sess_1', 'sess_2'], deleted: false, revision: 1
+      key,
+      issuer,
+      subject: 'user_a',
+      userId: '9007199254740993',
+      email: 'a@b.c',
+      firstName: 'A',
+      lastName: 'B',
+      profile: { x: 1 },
+      isActive: true,
+      blocked: false,
+      onboardingCompleted: true,
+      lastSyncedAtMs: 1_710_784_199_431,
+      providerUpdatedAtMs: 1_710_784_199_432,
+      version: 1_710_784_199_432,
+      fingerprint: '10',
+      tokensValidFromMs: 1_704_067_200_000,
+      revokedSessions: ['sess_1', 'sess_2'],
+      deleted: false,
+      revision: 1
     }])
     await pool.query("UPDATE users SET clerk_updated_at = 'infinity', profile_data = '[1]', tokens_valid_from = NULL")
     t.match((await store.find([request('user_a')], deadlineIn(t, 5000))).get(key), { version: null, profile: null, tokensValidFromMs: 0 })

@@ -4,7 +4,7 @@ import { errors } from '../errors.js'
 /** What the calls need. */
 export interface ClerkApiOptions {
   readonly secretKey: string
-  /** Base of the Backend API, without `/v1`. */
+  /** Base of the Backend API, with or without `/v1`. */
   readonly apiUrl: string
   readonly fetch: typeof fetch
   readonly clock: Clock
@@ -44,7 +44,7 @@ export class ClerkApi {
     const query = new URLSearchParams({ limit: '100' })
     for (const id of ids) query.append('user_id', id)
     try {
-      return await this.#get(`/v1/users?${query.toString()}`, deadline)
+      return await this.#get(`/users?${query.toString()}`, deadline)
     } catch (cause) {
       return { ...failed('it could not be reached, or broke off', defaultRetryAfterMs, cause) }
     }
@@ -52,7 +52,7 @@ export class ClerkApi {
 
   async #get (path: string, { signal }: Deadline): Promise<ClerkApiResult> {
     const { fetch, apiUrl, secretKey, clock } = this.#options
-    const response = await fetch(`${apiUrl.replace(/\/+$/, '')}${path}`, {
+    const response = await fetch(`${apiUrl.replace(/(?:\/v1)?\/*$/, '')}/v1${path}`, {
       headers: { authorization: `Bearer ${secretKey}`, accept: 'application/json', 'clerk-api-version': apiVersion },
       redirect: 'error',
       signal

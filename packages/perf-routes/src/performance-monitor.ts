@@ -75,7 +75,7 @@ export class PerformanceMonitor {
     const { count } = this.#times
     return performanceReport({
       generatedAtMs: this.#clock.now(),
-      observedForMs: this.#clock.monotonic() - this.#startedAtMs,
+      observedForMs: Math.round(this.#clock.monotonic() - this.#startedAtMs),
       stats: readStats(this.#components()),
       responses: {
         count,

@@ -30,7 +30,7 @@ export interface SyncLoad {
 export interface PerformanceReport {
   readonly generatedAtMs: number
   readonly observedForMs: number
-  /** null as long as no target can be judged. */
+  /** null as long as fewer than three targets can be judged. */
   readonly rating: Rating | null
   readonly targets: readonly Target[]
   readonly databaseLoad: DatabaseLoad

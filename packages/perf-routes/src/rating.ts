@@ -34,6 +34,8 @@ const targets: ReadonlyArray<readonly [name: keyof Measures, target: number, mee
   ['reliabilityRatio', 0.99, atLeast]
 ]
 
+const leastKnown = 3
+
 /** Holds the measures against their targets. */
 export function targetsOf (measures: Measures): readonly Target[] {
   return targets.map(([name, target, meets]) => {
@@ -42,11 +44,11 @@ export function targetsOf (measures: Measures): readonly Target[] {
   })
 }
 
-/** The rating by the targets whose value is known; null when none is. */
+/** The rating by the targets whose value is known; null when they are fewer than three, which say too little. */
 export function ratingOf (results: readonly Target[]): Rating | null {
   const met = results.filter(result => result.met === true).length
   const missed = results.filter(result => result.met === false).length
-  if (met + missed === 0) return null
+  if (met + missed < leastKnown) return null
   if (missed === 0) return 'EXCELLENT'
   if (missed > met) return 'POOR'
   return missed === 1 ? 'GOOD' : 'FAIR'

@@ -1,7 +1,7 @@
 import type { Clock, Sync } from '@orientor/session-contract/core'
 
 /** How long a component is waited for, in milliseconds. */
-export const patienceMs = 2000
+const patienceMs = 2000
 
 /**
  * What `ask` answers, if it answers within patienceMs; an answer that comes later is dropped.

@@ -23,7 +23,7 @@ const times = object({
 
 const report = object({
   generatedAtMs: integer,
-  observedForMs: number,
+  observedForMs: integer,
   rating,
   targets: list(object({ name: text, value: numberOrNull, target: number, met: { type: ['boolean', 'null'] } })),
   databaseLoad: object({

@@ -387,7 +387,12 @@ export class PoolCore<C extends PooledConnection> {
     this.#openings.add(controller)
     const timer = this.#ports.clock.setTimer(() => { controller.abort(new DOMException(`No connection within ${this.#options.connectTimeoutMs} ms`, 'TimeoutError')) }, this.#options.connectTimeoutMs)
     // The place is taken back when the limit passes, even from an opener that does not hear the signal.
-    const aborted = new Promise<never>((_resolve, reject) => { controller.signal.addEventListener('abort', () => { reject(controller.signal.reason as Error) }, { once: true }) })
+    const aborted = new Promise<never>((_resolve, reject) => {
+      controller.signal.addEventListener('abort', () => {
+        const reason: Error = controller.signal.reason
+        reject(reason)
+      }, { once: true })
+    })
     const opening = this.#ports.open(connection => { this.#lost(connection) }, controller.signal)
     Promise.race([opening, aborted]).then(connection => {
       timer.cancel()
@@ -427,9 +432,13 @@ export class PoolCore<C extends PooledConnection> {
     const now = this.#ports.clock.monotonic()
     const most = Math.min(backoffMs.most, backoffMs.first * 2 ** Math.min(10, this.#failuresInARow))
     this.#quietUntilMs = now + most * this.#ports.random()
-    // Too many clients: live with what there is for a while, and let those who wait have it.
-    if ((error as { code?: unknown }).code === '53300') this.#ceilingUntilMs = now + ceilingLowMs * (0.5 + this.#ports.random() / 2)
-    if (this.#members.size === 0) {
+    const full = (error as { code?: unknown }).code === '53300' && this.#members.size > 0
+    if (full) {
+      // Too many clients: live with what there is for a while, and let those who wait have it.
+      const pauseMs = ceilingLowMs * (0.5 + this.#ports.random() / 2)
+      this.#ceilingUntilMs = now + pauseMs
+      this.#ports.clock.setTimer(() => { this.#serve() }, pauseMs)
+    } else {
       const failed = this.#waiters.filter(waiter => waiter.sinceMs <= startedAtMs)
       for (const waiter of failed) {
         this.#waiters.splice(this.#waiters.indexOf(waiter), 1)

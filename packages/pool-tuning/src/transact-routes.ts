@@ -17,7 +17,7 @@ export function transactRoutes (fastify: FastifyInstance, optimizer: DatabaseCon
     open.set(request, { client, failed: null })
     request.pg = client
     // A hijacked reply whose socket dies never finishes, so onResponse would not run.
-    reply.raw.once('close', () => { void abandon(request) })
+    reply.raw.once('close', () => { abandon(request) })
     const { onBegin } = optimizer
     await client.query(onBegin === null ? 'BEGIN' : `BEGIN; ${onBegin}`)
   }
@@ -41,9 +41,9 @@ export function transactRoutes (fastify: FastifyInstance, optimizer: DatabaseCon
     }
     client.release()
   }
-  const abandon = async (request: FastifyRequest): Promise<void> => {
+  const abandon = (request: FastifyRequest): void => {
     const transaction = take(request)
-    if (transaction !== null) await rollBack(transaction.client, null)
+    if (transaction !== null) rollBack(transaction.client, null).catch((error: unknown) => { request.log.warn({ err: error }, 'pool: a transaction could not be rolled back') })
   }
   const take = (request: FastifyRequest): Open | null => {
     const transaction = open.get(request)

@@ -135,7 +135,7 @@ export class TunedPool extends pg.Pool {
     markPool(this, 'ending')
     this.#ended ??= this.#core.drain(this.#drainMs).then(() => { markPool(this, 'ended') })
     if (callback === undefined) return this.#ended
-    void this.#ended.then(callback)
+    this.#ended.then(callback)
   }
 
   /** Cuts every connection now, so that statements without an answer fail instead of hanging. */
@@ -216,43 +216,60 @@ export class TunedPool extends pg.Pool {
     return clock.setTimer(() => { onLeak?.(trace.stack!) }, leakTraceAfterMs)
   }
 
-  async #query (statement: string | TunedQueryConfig, values: unknown[] | undefined): Promise<unknown> {
-    const { deadline = undefined, idempotent = false } = typeof statement === 'object' && statement !== null ? statement : {}
+  /** The usual case, an idle connection and an answer, costs one promise; everything else goes the long way. */
+  #query (statement: string | TunedQueryConfig, values: unknown[] | undefined): Promise<unknown> {
+    const deadline = typeof statement === 'object' && statement !== null ? statement.deadline : undefined
     const untilMs = deadline?.atMs ?? this.#ports.clock.monotonic() + this.#timeoutMs
-    const request: Acquisition = deadline === undefined ? {} : { atMs: deadline.atMs, signal: deadline.signal }
-    for (let tries = 1; ; tries++) {
-      const member = this.#core.tryAcquire() ?? await this.#acquire(request)
-      try {
-        const result = await this.#send(member, statement, values, deadline)
-        this.#retry.succeeded()
-        return result
-      } catch (error) {
-        await this.#pauseOrThrow(error, tries, idempotent, untilMs)
-      }
+    const member = this.#core.tryAcquire()
+    if (member === null) return this.#queryAgain(statement, values, deadline, untilMs, 1)
+    return new Promise((resolve, reject) => {
+      this.#send(member, statement, values, deadline, (error, result) => {
+        if (error === null) resolve(result)
+        else this.#recover(error, statement, values, deadline, untilMs, 1).then(resolve, reject)
+      })
+    })
+  }
+
+  async #queryAgain (statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number): Promise<unknown> {
+    const member = this.#core.tryAcquire() ?? await this.#acquire(deadline === undefined ? { atMs: untilMs } : { atMs: deadline.atMs, signal: deadline.signal })
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#send(member, statement, values, deadline, (error, result) => {
+          if (error === null) resolve(result)
+          else reject(error)
+        })
+      })
+    } catch (error) {
+      return await this.#recover(error, statement, values, deadline, untilMs, tries)
     }
   }
 
-  #send (member: Lent, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined): Promise<unknown> {
+  async #recover (error: unknown, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number): Promise<unknown> {
+    const idempotent = typeof statement === 'object' && statement?.idempotent === true
+    await this.#pauseOrThrow(error, tries, idempotent, untilMs)
+    return await this.#queryAgain(statement, values, deadline, untilMs, tries + 1)
+  }
+
+  #send (member: Lent, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, done: QueryCallback): void {
     const { client } = member.connection
     this.emit('acquire', client)
     this.#ports.onStatement?.(typeof statement === 'string' ? statement : statement?.text)
     const timed = deadline === undefined ? statement : { ...(statement as TunedQueryConfig), query_timeout: Math.max(1, Math.ceil(deadline.atMs - this.#ports.clock.monotonic())) }
-    return new Promise((resolve, reject) => {
-      try {
-        (client.query as (...input: unknown[]) => void)(timed, values, (error: Error | null, result: unknown) => {
-          if (error === null || error === undefined) {
-            this.#giveBack(member, 'keep')
-            resolve(result)
-            return
-          }
+    try {
+      (client.query as (...input: unknown[]) => void)(timed, values, (error: Error | null | undefined, result: unknown) => {
+        if (error === null || error === undefined) {
+          this.#giveBack(member, 'keep')
+          this.#retry.succeeded()
+          done(null, result)
+        } else {
           this.#giveBack(member, this.#verdictOnStatement(member, error), error)
-          reject(error)
-        })
-      } catch (error) {
-        this.#giveBack(member, 'keep', error)
-        reject(error as Error)
-      }
-    })
+          done(error)
+        }
+      })
+    } catch (error) {
+      this.#giveBack(member, 'keep', error)
+      done(error as Error)
+    }
   }
 
   /** A complaint of the client library, such as values that are no list, left the connection as it was. */

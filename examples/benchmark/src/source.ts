@@ -33,16 +33,17 @@ try {
     return { authorization: `Bearer ${await clerk.simulator.mintToken({ userId: id, lifetimeSeconds: 3600 })}` }
   }))
 
-  const start = (): Promise<[Awaited<ReturnType<typeof startStack>>, Awaited<ReturnType<typeof startBaseline>>]> =>
-    Promise.all([startStack(databases.stack, clerk), startBaseline(databases.baseline, clerk)])
+  const contenders = [() => startStack(databases.stack, clerk), () => startBaseline(databases.baseline, clerk)] as const
   // Everybody signs in once, so that the rows exist; then the apps start anew, with nothing in memory.
-  for (const contender of await start()) {
+  for (const start of contenders) {
+    const contender = await start()
     let next = 0
-    await drive({ url: contender.url, concurrency, requests: userCount, headers: () => headers[next++ % userCount]! })
-    await contender.stop()
+    await drive({ url: contender.url, concurrency, requests: userCount, headers: () => headers[next++ % userCount]! }).finally(() => contender.stop())
   }
-  const [stack, baseline] = await start()
-  closers.push(() => stack.stop(), () => baseline.stop())
+  const stack = await contenders[0]()
+  closers.push(() => stack.stop())
+  const baseline = await contenders[1]()
+  closers.push(() => baseline.stop())
 
   const load = (seed: number, limit: Pick<Load, 'requests' | 'durationMs'>) => (url: string): Load => {
     const rank = zipf(userCount, exponent, seeded(seed))

@@ -47,7 +47,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     }))
     scope.register(poolTuning, given({ connectionString: settings.databaseUrl, preset: settings.poolPreset, environment: settings.poolEnvironment }))
     if (key === null) scope.log.info('ADMIN_KEY is not set: there are no routes under /database')
-    else scope.register(perfRoutes, { authorize: adminKey(key) })
+    else scope.register(perfRoutes, { authorize: adminKey(key), issuer: provider.issuer })
     sessionRoutes(scope)
   })
 

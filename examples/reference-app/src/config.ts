@@ -8,7 +8,7 @@ export interface Config {
   /** null: the embedded PostgreSQL. */
   readonly databaseUrl: string | null
   readonly poolPreset: Values['PG_PRESET']
-  /** The pool's own variables, as text and in the source's units; already checked. */
+  /** The pool's own variables, as text and in seconds; already checked. And those that choose its preset. */
   readonly poolEnvironment: Readonly<Record<string, string>>
   /** null: the Clerk simulator. */
   readonly provider: ProviderConfig | null
@@ -45,9 +45,11 @@ export class ConfigError extends Error {
   }
 }
 
-const poolVariables: readonly VariableName[] = [
+// Set by where the app runs; they choose the preset when PG_PRESET does not.
+const placeVariables: readonly string[] = ['NODE_ENV', 'RAILWAY_ENVIRONMENT']
+const poolVariables: readonly string[] = [
   'RAILWAY_POOL_SIZE', 'RAILWAY_MAX_OVERFLOW', 'RAILWAY_POOL_TIMEOUT', 'PRODUCTION_POOL_SIZE', 'PRODUCTION_MAX_OVERFLOW',
-  'PRODUCTION_POOL_RECYCLE', 'DEV_POOL_SIZE', 'DEV_MAX_OVERFLOW', 'DEV_ECHO_SQL'
+  'PRODUCTION_POOL_RECYCLE', 'DEV_POOL_SIZE', 'DEV_MAX_OVERFLOW', 'DEV_ECHO_SQL', ...placeVariables
 ]
 const providerVariables: readonly VariableName[] = ['JWKS_URL', 'AUDIENCE', 'AUTHORIZED_PARTIES', 'CLERK_API_URL', 'CLERK_SECRET_KEY']
 

@@ -7,7 +7,7 @@ export interface Variable<T> {
 }
 
 const milliseconds = (min = 1): OptionRule<number> => wholeNumber(min, maxDelayMs, 'a whole number of milliseconds')
-const seconds = (): OptionRule<number> => wholeNumber(1, Math.floor(maxDelayMs / 1000), 'a whole number of seconds')
+const seconds = (min: number, max: number): OptionRule<number> => wholeNumber(min, max, 'a whole number of seconds')
 
 /**
  * Every variable that the app reads, by its name. Variables that are left out keep the default of the plugin they belong to,
@@ -19,13 +19,13 @@ export const variables = {
   LOG_LEVEL: variable(oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']), 'info'),
 
   DATABASE_URL: variable(postgresUrl(), 'postgres://user:password@127.0.0.1:5432/orientor'),
-  PG_PRESET: variable(oneOf(['base', 'railway', 'production', 'development']), 'production'),
+  PG_PRESET: variable(oneOf(['auto', 'base', 'railway', 'production', 'development']), 'production'),
   RAILWAY_POOL_SIZE: variable(wholeNumber(1, 1000), '3'),
   RAILWAY_MAX_OVERFLOW: variable(wholeNumber(0, 1000), '7'),
-  RAILWAY_POOL_TIMEOUT: variable(seconds(), '20'),
+  RAILWAY_POOL_TIMEOUT: variable(seconds(1, 600), '20'),
   PRODUCTION_POOL_SIZE: variable(wholeNumber(1, 1000), '8'),
   PRODUCTION_MAX_OVERFLOW: variable(wholeNumber(0, 1000), '15'),
-  PRODUCTION_POOL_RECYCLE: variable(seconds(), '7200'),
+  PRODUCTION_POOL_RECYCLE: variable(seconds(60, 604_800), '7200'),
   DEV_POOL_SIZE: variable(wholeNumber(1, 1000), '3'),
   DEV_MAX_OVERFLOW: variable(wholeNumber(0, 1000), '5'),
   DEV_ECHO_SQL: variable(oneOf(['true', 'false']), 'false'),
@@ -43,7 +43,7 @@ export const variables = {
   SESSION_CLEANUP_INTERVAL_MS: variable(milliseconds(), '300000'),
   FORCE_SYNC_AFTER_MS: variable(milliseconds(), '3600000'),
 
-  ADMIN_KEY: variable(rule('at least 16 characters without white space', matching(/^\S{16,}$/), { secret: true }), 'the output of "openssl rand -hex 24"')
+  ADMIN_KEY: variable(rule('at least 32 visible ASCII characters', matching(/^[\x21-\x7e]{32,}$/), { secret: true }), 'the output of "openssl rand -hex 24"')
 } as const satisfies Record<string, Variable<unknown>>
 
 /** Variables whose feature is not there yet. They are refused: a bound that is set and not kept would be a lie. */

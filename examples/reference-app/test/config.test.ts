@@ -29,6 +29,7 @@ t.test('Every variable reaches its place in the configuration', async t => {
     DATABASE_URL: 'postgresql://ann:s%2Fcret@db.example.com/app?sslmode=require',
     PG_PRESET: 'railway',
     RAILWAY_POOL_SIZE: '4',
+    NODE_ENV: 'production',
     DEV_ECHO_SQL: 'true',
     ISSUER: 'https://clerk.example.com',
     JWKS_URL: 'http://127.0.0.1:4010/.well-known/jwks.json',
@@ -41,14 +42,14 @@ t.test('Every variable reaches its place in the configuration', async t => {
     SESSION_MAX_ENTRIES: '5',
     SESSION_CLEANUP_INTERVAL_MS: '200',
     FORCE_SYNC_AFTER_MS: '3000',
-    ADMIN_KEY: 'sixteen-or-more-characters'
+    ADMIN_KEY: 'thirty-two-or-more-characters-long'
   }), {
     host: '0.0.0.0',
     port: 0,
     logLevel: 'debug',
     databaseUrl: 'postgresql://ann:s%2Fcret@db.example.com/app?sslmode=require',
     poolPreset: 'railway',
-    poolEnvironment: { RAILWAY_POOL_SIZE: '4', DEV_ECHO_SQL: 'true' },
+    poolEnvironment: { RAILWAY_POOL_SIZE: '4', DEV_ECHO_SQL: 'true', NODE_ENV: 'production' },
     provider: {
       issuer: 'https://clerk.example.com',
       jwksUrl: 'http://127.0.0.1:4010/.well-known/jwks.json',
@@ -59,7 +60,7 @@ t.test('Every variable reaches its place in the configuration', async t => {
     },
     cache: { expireAfterMs: 1000, maxEntries: 5, cleanupIntervalMs: 200, staleIfErrorMs: 0 },
     forceSyncAfterMs: 3000,
-    adminKey: 'sixteen-or-more-characters'
+    adminKey: 'thirty-two-or-more-characters-long'
   })
 })
 
@@ -72,10 +73,10 @@ t.test('A value that breaks its rule is refused with the variable, the rule, wha
     ['PG_PRESET', 'prod', ''],
     ['RAILWAY_POOL_SIZE', '0', 'three'],
     ['RAILWAY_MAX_OVERFLOW', '-1', ''],
-    ['RAILWAY_POOL_TIMEOUT', '20s', '0'],
+    ['RAILWAY_POOL_TIMEOUT', '20s', '0', '20000'],
     ['PRODUCTION_POOL_SIZE', '1.5'],
     ['PRODUCTION_MAX_OVERFLOW', 'x'],
-    ['PRODUCTION_POOL_RECYCLE', '7200000000'],
+    ['PRODUCTION_POOL_RECYCLE', '7200000', '10'],
     ['DEV_POOL_SIZE', '1001'],
     ['DEV_MAX_OVERFLOW', 'none'],
     ['DEV_ECHO_SQL', '1', 'yes', 'TRUE'],
@@ -85,7 +86,7 @@ t.test('A value that breaks its rule is refused with the variable, the rule, wha
     ['SESSION_MAX_ENTRIES', '0', '10k'],
     ['SESSION_CLEANUP_INTERVAL_MS', '0'],
     ['FORCE_SYNC_AFTER_MS', '1h'],
-    ['ADMIN_KEY', 'short', 'sixteen characters with blanks', '']
+    ['ADMIN_KEY', 'short', 'a key of thirty-two characters with blanks', '']
   ]
   for (const [name, ...values] of cases) {
     for (const value of values) {

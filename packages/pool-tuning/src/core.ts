@@ -1,1 +1,9 @@
-export {}
+export { DatabaseConnectionOptimizer, type Explanation, type OptimizerPorts, type PoolLogger } from './database-connection-optimizer.js'
+export { errors, type PoolErrorCode, type PoolErrors } from './errors.js'
+export { type Origin, type PoolTuningOptions } from './options.js'
+export { PoolCore, type Acquisition, type GoneReason, type Member, type PoolCoreOptions, type PoolCorePorts, type PooledConnection, type PoolStats } from './pool-core.js'
+export { presets, type Environment, type PresetName, type PresetValues } from './presets.js'
+export { verdictOf, type ReleaseVerdict } from './release-verdict.js'
+export { type RetryOptions } from './retry.js'
+export { defaultSessionSettings, type Delivery, type SessionSettings } from './session-settings.js'
+export { TunedPool, type TunedPoolOptions, type TunedPoolPorts, type TunedQueryConfig } from './tuned-pool.js'

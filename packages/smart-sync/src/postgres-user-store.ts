@@ -40,6 +40,7 @@ export class PostgresUserStore implements UserStore {
   readonly #upsert: Statement
   readonly #touch: Statement
   readonly #ping: Statement = statement('ping', 'SELECT 1')
+  #statements = 0
 
   constructor ({ pool, tables, clock, random }: PostgresUserStoreOptions) {
     this.#pool = pool
@@ -49,6 +50,11 @@ export class PostgresUserStore implements UserStore {
     this.#upsert = upsertUsers(tables)
     this.#touch = touchUsers(tables.users)
     this.watches = Object.freeze([tables.users])
+  }
+
+  /** Statements sent since the start, those that were sent again included; health checks do not count. */
+  get statements (): number {
+    return this.#statements
   }
 
   async find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>> {
@@ -98,6 +104,7 @@ export class PostgresUserStore implements UserStore {
     const leftMs = Math.ceil(deadline.atMs - this.#clock.monotonic())
     if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
     const pool = this.#pool()
+    if (prepared !== this.#ping) this.#statements++
     const sent = pool.query({ name: prepared.name, text: prepared.text, values, types: asSent, query_timeout: leftMs })
     return (await withinDeadline(sent, deadline, what)).rows as readonly UserRow[]
   }

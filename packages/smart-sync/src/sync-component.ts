@@ -1,11 +1,11 @@
 import { SourceUnavailable, startDeadline, type Clock, type Component, type Health } from '@orientor/session-contract/core'
+import type { PostgresUserStore } from './postgres-user-store.js'
 import type { SmartDatabaseSync } from './smart-database-sync.js'
-import type { UserStore } from './user-store.js'
 
 const pingPatienceMs = 1000
 
 /** What smart sync shows of itself to the monitoring routes. Its health asks the database, for at most a second. */
-export function syncComponent (sync: SmartDatabaseSync, store: UserStore, clock: Clock): Component {
+export function syncComponent (sync: SmartDatabaseSync, store: Pick<PostgresUserStore, 'ping' | 'statements'>, clock: Clock): Component {
   async function health (): Promise<Health> {
     const deadline = startDeadline(clock, pingPatienceMs)
     try {
@@ -23,5 +23,5 @@ export function syncComponent (sync: SmartDatabaseSync, store: UserStore, clock:
     return { status, reason, checkedAtMs: clock.now() }
   }
 
-  return Object.freeze({ name: 'databaseSync', instruments: sync.stats.instruments, health, stats: () => sync.stats.flat() })
+  return Object.freeze({ name: 'databaseSync', instruments: sync.stats.instruments, health, stats: () => Object.freeze({ ...sync.stats.flat(), statements: store.statements }) })
 }

@@ -9,6 +9,7 @@ export interface AppProcess {
 }
 
 const readyWithinMs = 30_000
+const stoppedWithinMs = 15_000
 
 /**
  * Starts an app with `PORT` set to a free port, and waits until `readyPath` answers 200.
@@ -24,7 +25,9 @@ export async function startApp (module: string, environment: Readonly<Record<str
   const gone = once(child, 'exit')
   const stop = async (): Promise<void> => {
     child.kill('SIGTERM')
+    const impatience = setTimeout(() => { child.kill('SIGKILL') }, stoppedWithinMs)
     await gone
+    clearTimeout(impatience)
   }
   const until = performance.now() + readyWithinMs
   while (!await answers(`${url}${readyPath}`)) {

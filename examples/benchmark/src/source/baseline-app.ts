@@ -47,6 +47,6 @@ app.get('/me', {
 })
 app.get('/ready', async () => 'ready')
 
-process.once('SIGTERM', () => { app.close().catch((error: unknown) => { console.error(error) }) })
+process.once('SIGTERM', () => { app.close().finally(() => { process.exit() }) })
 process.once('disconnect', () => { process.exit(1) })
 await app.listen({ host: '127.0.0.1', port: Number(port) })

@@ -3,7 +3,7 @@ import type { ClerkSimulatorApp } from '@orientor/clerk-simulator'
 import { startApp } from '../measure/app-process.js'
 import { countStatements, type StatementCount } from '../measure/statement-count.js'
 
-const adminKey = 'benchmark-admin-key'
+const adminKey = 'benchmark-admin-key-of-32-characters'
 
 /** What an app counts of itself, from its start. */
 export interface Counters {

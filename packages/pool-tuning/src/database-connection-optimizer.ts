@@ -1,0 +1,225 @@
+import type pg from 'pg'
+import { systemClock, type Clock, type Component, type Health } from '@orientor/session-contract/core'
+import { connectionTarget, type ConnectionTarget } from './connection-target.js'
+import { errors } from './errors.js'
+import { resolveOptions, type Origin, type PoolTuningOptions, type ResolvedPoolOptions } from './options.js'
+import { announcedProcessId } from './pg-pool-seam.js'
+import { poolComponent } from './pool-component.js'
+import { SettingsDelivery } from './session-settings.js'
+import { transact } from './transaction.js'
+import { TunedPool, type TunedPoolPorts } from './tuned-pool.js'
+
+/** Where messages go; Fastify's logger fits. */
+export interface PoolLogger {
+  info (details: object, message: string): void
+  warn (details: object, message: string): void
+}
+
+/** What the optimizer needs from outside; every part has a default. */
+export interface OptimizerPorts {
+  readonly logger?: PoolLogger
+  readonly clock?: Clock
+  readonly random?: () => number
+}
+
+/** Every value in force and where it comes from. */
+export interface Explanation {
+  readonly preset: string
+  readonly maxConnections: number
+  readonly pooler: boolean | null
+  readonly values: ReadonlyArray<{ readonly option: string, readonly value: unknown, readonly origin: Origin }>
+  readonly settings: ReadonlyArray<{ readonly setting: string, readonly value: unknown, readonly delivery: string }>
+  readonly advice: string | null
+}
+
+const silentLogger: PoolLogger = { info: () => {}, warn: () => {} }
+const healthLimitMs = 1000
+const startLimitMs = 2000
+
+/**
+ * A pool with presets, session settings, health and an explanation of itself; works without Fastify.
+ */
+export class DatabaseConnectionOptimizer {
+  readonly pool: TunedPool
+  /** One connection outside of the pool's limit, opened while it is needed: a full pool cannot starve a health check. */
+  readonly #lane: TunedPool
+  readonly #options: ResolvedPoolOptions
+  readonly #target: ConnectionTarget
+  readonly #delivery: SettingsDelivery
+  readonly #logger: PoolLogger
+  readonly #clock: Clock
+  #pooler: boolean | null = null
+  #notApplied: readonly string[] = []
+  #checking: Promise<Health> | null = null
+  #closed: Promise<void> | null = null
+
+  /** @throws ORI_CONTRACT_INVALID_OPTION, ORI_POOL_INVALID_CONNECTION_STRING */
+  constructor (options: PoolTuningOptions = {}, { logger = silentLogger, clock = systemClock, random = Math.random }: OptimizerPorts = {}) {
+    this.#options = resolveOptions(options)
+    this.#target = connectionTarget(this.#options.client)
+    this.#logger = logger
+    this.#clock = clock
+    this.#delivery = new SettingsDelivery(this.#options.settings, this.#options.delivery, this.#target.parameters)
+    const { echoSql, leakTraceAfterMs } = this.#options
+    const ports: TunedPoolPorts = {
+      clock,
+      random,
+      leakTraceAfterMs,
+      config: () => this.#clientConfig(),
+      onConnect: client => this.#prepare(client),
+      onRefused: error => this.#refused(error),
+      onLeak: trace => { logger.warn({ trace }, `pool: a connection is lent for more than ${leakTraceAfterMs} ms`) },
+      ...(echoSql ? { onStatement: (text: string) => { logger.info({ sql: text }, 'pool: statement') } } : {})
+    }
+    const { size, overflow, timeoutMs, connectTimeoutMs, recycleMs, pingAfterIdleMs, pingTimeoutMs, resetTimeoutMs, overflowIdleMs, minConnections, connectRamp, resetOnReturn, drainMs, tries } = this.#options
+    const common = { connectTimeoutMs, recycleMs, pingAfterIdleMs, pingTimeoutMs, resetTimeoutMs, overflowIdleMs, connectRamp, resetOnReturn, drainMs, alwaysReset: resetOnReturn === 'discard', retry: { tries, firstPauseMs: 25, mostPauseMs: 400 } }
+    this.pool = new TunedPool({ ...common, size, overflow, timeoutMs, minConnections }, ports)
+    this.#lane = new TunedPool({ ...common, size: 0, overflow: 1, timeoutMs: healthLimitMs, minConnections: 0, connectTimeoutMs: Math.min(connectTimeoutMs, healthLimitMs), drainMs: 0 }, { ...ports, leakTraceAfterMs: 0 })
+  }
+
+  /** Connections that the pool keeps. */
+  get size (): number {
+    return this.#options.size
+  }
+
+  /** Connections that it may open above its size, while they are lent. */
+  get maxOverflow (): number {
+    return this.#options.overflow
+  }
+
+  /** Statement that every transaction begins with behind a transaction pooler; null for none. */
+  get onBegin (): string | null {
+    return this.#delivery.onBegin
+  }
+
+  get component (): Component {
+    return poolComponent(this)
+  }
+
+  /**
+   * Opens the first connections, checks the settings and that the server has room for the pool. An unreachable server is logged, not an error,
+   * and takes 2 s at most.
+   *
+   * @throws ORI_POOL_LARGER_THAN_SERVER; ORI_POOL_UNREACHABLE with `failFast`
+   */
+  async start (): Promise<void> {
+    this.pool.start()
+    let room: { readonly most: number, readonly reserved: number }
+    try {
+      const atMs = this.#clock.monotonic() + startLimitMs
+      const { rows } = await this.#onLane<{ most: number, reserved: number }>(
+        "SELECT current_setting('max_connections')::int AS most, current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved", atMs)
+      room = rows[0]!
+    } catch (error) {
+      const { host, port } = this.#target
+      const message = `The database at ${host}:${port} cannot be reached yet.`
+      if (this.#options.failFast) throw new errors.Unreachable(`${message} The rule: with failFast it must answer within ${startLimitMs} ms at the start. Start it first, or leave failFast out.`, { cause: error })
+      this.#logger.warn({ err: error }, `pool: ${message} The pool connects when it can`)
+      return
+    }
+    const wanted = this.pool.limit + 1
+    if (this.#pooler !== true && wanted > room.most - room.reserved) {
+      throw new errors.LargerThanServer(`The pool may open ${this.#options.size} + ${this.#options.overflow} connections, and one for health checks: ${wanted} in all. The rule: no more than the server has, which is ${room.most} (max_connections) less ${room.reserved} reserved, over all instances. Lower size or overflow, or raise max_connections.`)
+    }
+  }
+
+  /** Runs work in a transaction; see transact(). */
+  transact<T> (work: (client: pg.PoolClient) => Promise<T> | T): Promise<T> {
+    return transact(this.pool, this.onBegin, work)
+  }
+
+  /** Asks the server on a connection of its own; never takes longer than 1 s, whatever the pool or the server do. */
+  health (): Promise<Health> {
+    this.#checking ??= this.#check().finally(() => { this.#checking = null })
+    return this.#checking
+  }
+
+  /** Every value, where it comes from, and what the first connection showed. Holds no secret. */
+  explain (): Explanation {
+    const { origins, settings, client, environment, onConnect, ...values } = this.#options
+    const { mode, own, wanted } = this.#delivery
+    return Object.freeze({
+      preset: this.#options.preset,
+      maxConnections: this.pool.limit + 1,
+      pooler: this.#pooler,
+      values: Object.freeze(Object.entries(values).map(([option, value]) => Object.freeze({ option, value, origin: origins[option] ?? 'default' }))),
+      settings: Object.freeze(Object.entries(settings).map(([setting, value]) => Object.freeze({
+        setting, value, delivery: own.has(setting) ? 'set by the app' : value === null ? 'left to the server' : this.#notApplied.includes(setting) ? `${mode}, not applied` : wanted.has(setting) ? mode : 'none'
+      }))),
+      advice: this.#advice()
+    })
+  }
+
+  /** Cuts what is still lent after `drainMs`, so that requests in flight end; to be called when the app begins to close. Returns the way to call it off. */
+  beginDrain (): () => void {
+    const timer = this.#clock.setTimer(() => { this.pool.cut() }, this.#options.drainMs)
+    return () => { timer.cancel() }
+  }
+
+  /** Ends both pools; takes `drainMs` at most. */
+  close (): Promise<void> {
+    this.#closed ??= Promise.all([this.pool.end(), this.#lane.end()]).then(() => {})
+    return this.#closed
+  }
+
+  async #check (): Promise<Health> {
+    const { total, idle, waiting } = this.pool.stats()
+    try {
+      await this.#onLane('SELECT 1', this.#clock.monotonic() + healthLimitMs)
+    } catch {
+      return { status: 'unhealthy', reason: 'The database does not answer', checkedAtMs: this.#clock.now() }
+    }
+    const full = waiting > 0 && idle === 0 && total >= this.pool.limit
+    return { status: full ? 'degraded' : 'healthy', reason: full ? `Every connection is lent and ${waiting} requests wait` : 'The database answers', checkedAtMs: this.#clock.now() }
+  }
+
+  #onLane<R extends pg.QueryResultRow> (text: string, atMs: number): Promise<pg.QueryResult<R>> {
+    const controller = new AbortController()
+    return this.#lane.query<R>({ text, idempotent: true, deadline: { atMs, signal: controller.signal } })
+  }
+
+  #clientConfig (): pg.PoolConfig {
+    const { client, settings, connectTimeoutMs } = this.#options
+    const { parameters } = this.#target
+    const options = typeof parameters['options'] === 'string' ? parameters['options'] : undefined
+    const { statement_timeout: limitMs } = settings
+    // The server answers after statement_timeout; when not even that comes, the connection is dead.
+    const queryTimeout = limitMs === null || limitMs === 0 || Number(parameters['query_timeout']) > 0 ? {} : { query_timeout: limitMs + 1000 }
+    const own = Number(parameters['statement_timeout'])
+    if ('query_timeout' in queryTimeout && own > 0) queryTimeout.query_timeout = own + 1000
+    return { keepAlive: true, application_name: 'orientor', connectionTimeoutMillis: connectTimeoutMs, ...client, ...queryTimeout, ...withoutOptions(client), ...this.#delivery.startupConfig(options) }
+  }
+
+  async #prepare (client: pg.Client): Promise<void> {
+    const { onConnect } = this.#delivery
+    if (onConnect !== null) await client.query(onConnect)
+    if (this.#pooler === null) {
+      const { pooled, notApplied } = await this.#delivery.verify(client, announcedProcessId(client))
+      this.#pooler ??= pooled
+      this.#notApplied = [...notApplied.keys()]
+      if (pooled || notApplied.size > 0) this.#warn(pooled ? 'a pooler sits in front of the database' : 'the server did not take the session settings')
+    }
+    await this.#options.onConnect?.(client)
+  }
+
+  #refused (error: unknown): boolean {
+    if (!this.#delivery.refused(error)) return false
+    this.#pooler = true
+    this.#warn('a pooler refused the startup parameters')
+    return true
+  }
+
+  #warn (what: string): void {
+    this.#logger.warn({ delivery: this.#delivery.mode, notApplied: this.#notApplied }, `pool: ${what}; session settings are delivered by "${this.#delivery.mode}". To have them everywhere: ${this.#delivery.advice(this.#target.role)}`)
+  }
+
+  #advice (): string | null {
+    return this.#delivery.mode === 'role' || this.#pooler === true || this.#notApplied.length > 0 ? this.#delivery.advice(this.#target.role) : null
+  }
+}
+
+/** Options in a connection string would hide those beside it, which hold them too. */
+function withoutOptions ({ connectionString }: pg.ClientConfig): pg.ClientConfig {
+  if (connectionString === undefined) return {}
+  return { connectionString: connectionString.replace(/([?&])options=[^&]*&?/, '$1') }
+}

@@ -1,0 +1,32 @@
+import createError from '@fastify/error'
+import type { CodedError } from '@orientor/session-contract/core'
+
+/** Coded errors of this package. Match by `code`. */
+export interface PoolErrors {
+  /** No connection was to be had before the deadline; nothing was sent. */
+  readonly CheckoutTimeout: CodedError<'ORI_POOL_CHECKOUT_TIMEOUT', [string]>
+  /** The pool is closed, or was closed while the caller waited; nothing was sent. */
+  readonly Closed: CodedError<'ORI_POOL_CLOSED'>
+  /** A connection string that does not parse. */
+  readonly InvalidConnectionString: CodedError<'ORI_POOL_INVALID_CONNECTION_STRING', [string]>
+  /** The pool could open more connections than the server has. */
+  readonly LargerThanServer: CodedError<'ORI_POOL_LARGER_THAN_SERVER', [string]>
+  /** A transaction that had failed inside was committed: the server rolled it back instead. */
+  readonly RolledBack: CodedError<'ORI_POOL_ROLLED_BACK'>
+  /** `failFast` is set and the server cannot be reached. */
+  readonly Unreachable: CodedError<'ORI_POOL_UNREACHABLE', [string, { readonly cause: unknown }]>
+}
+
+export const errors: PoolErrors = {
+  CheckoutTimeout: createError('ORI_POOL_CHECKOUT_TIMEOUT', '%s', 503),
+  Closed: createError('ORI_POOL_CLOSED', 'The pool is closed. The rule: no connection can be had after close() began to end the pool. Finish the work before, or use another pool.', 503),
+  InvalidConnectionString: createError('ORI_POOL_INVALID_CONNECTION_STRING',
+    'The connection string %s. The rule: postgres://user:password@host:port/database, with special characters of user and password percent-encoded ("#" is %%23, "@" is %%40, "/" is %%2F). Its value is not shown, because it may hold a password.', 500, TypeError),
+  LargerThanServer: createError('ORI_POOL_LARGER_THAN_SERVER', '%s', 500),
+  RolledBack: createError('ORI_POOL_ROLLED_BACK',
+    'The transaction was rolled back at COMMIT. The rule: a statement that failed inside ends the transaction, even when its error was caught. Let the error pass, or use a SAVEPOINT.', 500),
+  Unreachable: createError('ORI_POOL_UNREACHABLE', '%s', 503)
+}
+
+/** Codes of the errors above. */
+export type PoolErrorCode = InstanceType<PoolErrors[keyof PoolErrors]>['code']

@@ -1,0 +1,112 @@
+import pg from 'pg'
+import type { PooledConnection } from './pool-core.js'
+
+// The only file that touches what pg and pg-pool do not document. Tested against the range of the peer dependency.
+
+interface ClientInternals {
+  readonly _activeQuery: unknown
+  readonly _queryQueue: readonly unknown[]
+  readonly _queryable: boolean
+  readonly _ending: boolean
+  readonly readyForQuery: boolean
+  readonly processID: number | null
+  readonly connection: { readonly stream: { destroy (): void, readonly destroyed: boolean } }
+}
+
+interface PoolInternals {
+  Client: new (config: pg.PoolConfig) => pg.Client
+  ending: boolean
+  ended: boolean
+}
+
+/** How long a goodbye may take before the socket is cut, in milliseconds. */
+const goodbyeMs = 1000
+
+/** Process id of the backend as the server (or a pooler in between) said at the start. */
+export function announcedProcessId (client: pg.ClientBase): number | null {
+  return (client as unknown as ClientInternals).processID
+}
+
+/** A client by the pool's own configuration, the one that pg-pool would make. */
+export function newClient (pool: pg.Pool, config: pg.PoolConfig): pg.Client {
+  return new (pool as unknown as PoolInternals).Client(config)
+}
+
+/** Marks the pool as ending or ended for those who read pg-pool's public flags. */
+export function markPool (pool: pg.Pool, mark: 'ending' | 'ended'): void {
+  (pool as unknown as PoolInternals)[mark] = true
+}
+
+/** Lets pg-pool's public counts read ours. */
+export function showCounts (pool: pg.Pool, read: () => { readonly total: number, readonly idle: number, readonly waiting: number }): void {
+  Object.defineProperties(pool, {
+    totalCount: { get: () => read().total },
+    idleCount: { get: () => read().idle },
+    waitingCount: { get: () => read().waiting },
+    expiredCount: { get: () => 0 }
+  })
+}
+
+/** Cuts the socket of a client, whatever it is doing. */
+export function cutSocket (client: pg.ClientBase): void {
+  (client as unknown as ClientInternals).connection.stream.destroy()
+}
+
+/** A client of pg as the core sees it. */
+export class PgConnection implements PooledConnection {
+  readonly client: pg.PoolClient
+  readonly #internals: ClientInternals
+  readonly #resetText: string
+
+  /** @param resetText - what `reset()` sends */
+  constructor (client: pg.Client, resetText: string) {
+    this.client = client as pg.PoolClient
+    this.#internals = client as unknown as ClientInternals
+    this.#resetText = resetText
+  }
+
+  get settled (): boolean {
+    const { readyForQuery, _activeQuery, _queryQueue, _queryable, _ending } = this.#internals
+    return readyForQuery && (_activeQuery === null || _activeQuery === undefined) && _queryQueue.length === 0 && _queryable && !_ending
+  }
+
+  get transactionStatus (): 'I' | 'T' | 'E' | null {
+    return this.client.getTransactionStatus()
+  }
+
+  settle (done: () => void): void {
+    const look = (): void => {
+      if (!this.settled) return
+      this.client.off('drain', look)
+      done()
+    }
+    this.client.on('drain', look)
+  }
+
+  ping (): Promise<unknown> {
+    return this.client.query('')
+  }
+
+  reset (): Promise<unknown> {
+    if (this.#resetText === 'DISCARD ALL') return this.#discard()
+    return this.client.query(this.transactionStatus === 'E' ? 'ROLLBACK' : this.#resetText)
+  }
+
+  close (): void {
+    const impatience = setTimeout(() => { this.destroy() }, goodbyeMs)
+    this.client.end(() => { clearTimeout(impatience) })
+  }
+
+  destroy (): void {
+    cutSocket(this.client)
+  }
+
+  /** DISCARD ALL forgets prepared statements, which the client must forget too. */
+  async #discard (): Promise<void> {
+    if (this.transactionStatus !== 'I') await this.client.query('ROLLBACK')
+    await this.client.query('DISCARD ALL')
+    const { connection } = this.client as unknown as { connection: { parsedStatements: object, submittedNamedStatements: object } }
+    connection.parsedStatements = {}
+    connection.submittedNamedStatements = {}
+  }
+}

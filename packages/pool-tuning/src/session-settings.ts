@@ -1,0 +1,138 @@
+import type pg from 'pg'
+
+/** Session settings by their names in PostgreSQL; null for one that is left to the server. Durations in milliseconds, 0 for no limit. */
+export interface SessionSettings {
+  readonly statement_timeout: number | null
+  readonly lock_timeout: number | null
+  readonly idle_in_transaction_session_timeout: number | null
+  readonly effective_cache_size: string | null
+  readonly random_page_cost: number | null
+}
+
+export const defaultSessionSettings: SessionSettings = Object.freeze({
+  statement_timeout: 30_000,
+  lock_timeout: 10_000,
+  idle_in_transaction_session_timeout: 60_000,
+  effective_cache_size: '256MB',
+  random_page_cost: 1.1
+})
+
+/** How settings reach the session; see SettingsDelivery. */
+export type Delivery = 'auto' | 'startup' | 'set' | 'transaction' | 'role'
+
+type Name = keyof SessionSettings
+const startupNames: ReadonlySet<Name> = new Set<Name>(['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'])
+
+/** What the first connection showed. */
+export interface Verification {
+  /** Whether the backend that answers is the one that was announced at the start; if not, a pooler sits in between. */
+  readonly pooled: boolean
+  /** Settings that are not as sent, by name, with what is in force. */
+  readonly notApplied: ReadonlyMap<string, string>
+}
+
+/**
+ * Brings session settings to the server.
+ *
+ * - `startup`: as startup parameters; no round trip, and RESET ALL and DISCARD ALL come back to them
+ * - `set`: by SET on every new connection; not for transaction poolers, where the next client would see them
+ * - `transaction`: by SET LOCAL at the beginning of `transact()`; safe behind every pooler
+ * - `role`: not at all; the database owner writes them once with ALTER ROLE
+ * - `auto`: `startup`, and `transaction` from the moment a pooler shows itself
+ */
+export class SettingsDelivery {
+  readonly #wanted: ReadonlyMap<Name, string>
+  readonly #own: ReadonlySet<string>
+  readonly #auto: boolean
+  #mode: Exclude<Delivery, 'auto'>
+
+  /**
+   * @param client - the app's own client configuration; what it sets stays as it is
+   * @param connectionParameters - of a client made by that configuration: what it says after connection string and environment
+   */
+  constructor (settings: SessionSettings, delivery: Delivery, connectionParameters: Readonly<Record<string, unknown>>) {
+    this.#auto = delivery === 'auto'
+    this.#mode = delivery === 'auto' ? 'startup' : delivery
+    const options = typeof connectionParameters['options'] === 'string' ? connectionParameters['options'] : ''
+    const own = new Set<string>([...options.matchAll(/(?:-c\s*|--)([a-z_-]+)\s*=/gi)].map(([, name]) => name!.toLowerCase().replaceAll('-', '_')))
+    const wanted = new Map<Name, string>()
+    for (const [name, value] of Object.entries(settings) as Array<[Name, string | number | null]>) {
+      if (value === null || own.has(name)) continue
+      const given = connectionParameters[name]
+      if (given !== undefined && given !== null && given !== false) own.add(name)
+      else wanted.set(name, String(value))
+    }
+    this.#wanted = wanted
+    this.#own = own
+  }
+
+  get mode (): Exclude<Delivery, 'auto'> {
+    return this.#mode
+  }
+
+  /** Names of settings that the app's own configuration sets. */
+  get own (): ReadonlySet<string> {
+    return this.#own
+  }
+
+  get wanted (): ReadonlyMap<string, string> {
+    return this.#wanted
+  }
+
+  /** The part of a client's configuration that carries the settings; empty unless delivered at startup. */
+  startupConfig (options: string | undefined): pg.ClientConfig {
+    if (this.#mode !== 'startup') return {}
+    const config: Record<string, unknown> = {}
+    const flags = options === undefined || options === '' ? [] : [options]
+    for (const [name, value] of this.#wanted) {
+      // pg leaves a 0 out of the startup message.
+      if (startupNames.has(name) && value !== '0') config[name] = Number(value)
+      else flags.push(`-c ${name}=${value.replace(/[\\ ]/g, '\\$&')}`)
+    }
+    if (flags.length > 0) config['options'] = flags.join(' ')
+    return config
+  }
+
+  /** Statement for a new connection, or null. */
+  get onConnect (): string | null {
+    return this.#mode === 'set' ? this.#statements('SET') : null
+  }
+
+  /** Statement for the beginning of a transaction, or null. */
+  get onBegin (): string | null {
+    return this.#mode === 'transaction' ? this.#statements('SET LOCAL') : null
+  }
+
+  /** What the owner of the database may write instead, for the role that connects. */
+  advice (role: string): string {
+    return [...this.#wanted].map(([name, value]) => `ALTER ROLE "${role.replaceAll('"', '""')}" SET ${name} = '${value}';`).join(' ')
+  }
+
+  /** Whether a refused connection is worth one more attempt: a pooler refused the startup parameters (PgBouncer: 08P01), which are sent no more. */
+  refused (error: unknown): boolean {
+    const { code, message } = error as { code?: unknown, message?: unknown }
+    if (!this.#auto || this.#mode !== 'startup' || code !== '08P01' || !/startup parameter/i.test(String(message))) return false
+    this.#mode = 'transaction'
+    return true
+  }
+
+  /** Compares what is in force with what was sent, on a new connection. */
+  async verify (client: pg.ClientBase, announcedPid: number | null): Promise<Verification> {
+    const sent = this.#mode === 'startup' || this.#mode === 'set' ? [...this.#wanted] : []
+    const columns = sent.flatMap(([name, value], index) => [`current_setting('${name}') AS is_${index}`, `set_config('${name}', '${value.replaceAll("'", "''")}', true) AS want_${index}`])
+    // set_config(…, true) ends with the statement; it only spells the wanted value as the server does.
+    const { rows: [row] } = await client.query<Record<string, unknown>>(`SELECT ${['pg_backend_pid() AS pid', ...columns].join(', ')}`)
+    const notApplied = new Map<string, string>()
+    sent.forEach(([name], index) => {
+      if (row![`is_${index}`] !== row![`want_${index}`]) notApplied.set(name, String(row![`is_${index}`]))
+    })
+    const pooled = announcedPid !== null && row!['pid'] !== announcedPid
+    if (this.#auto && (pooled || notApplied.size > 0)) this.#mode = 'transaction'
+    return { pooled, notApplied }
+  }
+
+  #statements (verb: 'SET' | 'SET LOCAL'): string | null {
+    if (this.#wanted.size === 0) return null
+    return [...this.#wanted].map(([name, value]) => `${verb} ${name} = '${value.replaceAll("'", "''")}'`).join('; ')
+  }
+}

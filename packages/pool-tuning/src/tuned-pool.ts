@@ -1,0 +1,308 @@
+import pg from 'pg'
+import type { Clock, Deadline } from '@orientor/session-contract/core'
+import { errors } from './errors.js'
+import { cutSocket, markPool, newClient, PgConnection, showCounts } from './pg-pool-seam.js'
+import { PoolCore, type Acquisition, type GoneReason, type Member, type PoolCoreOptions, type PoolStats } from './pool-core.js'
+import { verdictOf, type ReleaseVerdict } from './release-verdict.js'
+import { Retry, type RetryOptions } from './retry.js'
+
+/** What a statement may say beside its text; understood by `TunedPool.query()`. */
+export interface TunedQueryConfig extends pg.QueryConfig {
+  /** Whether a second execution does no harm: only then is a statement that was cut in flight sent again. Default is false. */
+  readonly idempotent?: boolean
+  /** By when the answer must be there, waiting and retries included. Default: the pool's `timeoutMs` for the connection. */
+  readonly deadline?: Deadline
+}
+
+/** How a pool behaves; all durations in milliseconds. */
+export interface TunedPoolOptions extends PoolCoreOptions {
+  readonly drainMs: number
+  readonly retry: RetryOptions
+  readonly resetOnReturn: 'rollback' | 'commit' | 'discard'
+}
+
+/** What the pool needs from outside. */
+export interface TunedPoolPorts {
+  readonly clock: Clock
+  readonly random: () => number
+  /** Configuration of the next client; may change between connections. */
+  readonly config: () => pg.PoolConfig
+  /** Work on a new connection before it is lent, inside the limit of the connection. */
+  readonly onConnect: (client: pg.Client) => Promise<void>
+  /** Whether to try once more at once with the configuration of now. */
+  readonly onRefused: (error: unknown) => boolean
+  readonly onStatement?: (text: string) => void
+  readonly onLeak?: (trace: string) => void
+  /** After how long a lent connection is reported with the place that took it; 0 for never. */
+  readonly leakTraceAfterMs: number
+}
+
+type Done = (release?: Error | boolean) => void
+type ConnectCallback = (error: Error | undefined, client: pg.PoolClient | undefined, done: Done) => void
+type QueryCallback = (error: Error | null, result?: unknown) => void
+type Lent = Member<PgConnection>
+interface Submittable { submit: unknown, callback?: QueryCallback, handleError? (error: Error, connection: unknown): void, once? (event: string, listener: () => void): void }
+
+const resetTexts = { rollback: 'ROLLBACK', commit: 'COMMIT', discard: 'DISCARD ALL' } as const
+const noop = (): void => {}
+
+/**
+ * A pool with the face of pg-pool and another heart: a drop-in for `pg.Pool` that lends only proven connections, keeps them through refused statements,
+ * survives every end of a connection, always serves its waiters, and ends within its deadline. Emits pg-pool's events.
+ */
+export class TunedPool extends pg.Pool {
+  readonly #core: PoolCore<PgConnection>
+  readonly #retry: Retry
+  readonly #ports: TunedPoolPorts
+  readonly #drainMs: number
+  readonly #timeoutMs: number
+  #ended: Promise<void> | null = null
+
+  constructor (options: TunedPoolOptions, ports: TunedPoolPorts) {
+    super({ max: options.size + options.overflow })
+    this.#ports = ports
+    this.#drainMs = options.drainMs
+    this.#timeoutMs = options.timeoutMs
+    this.#retry = new Retry(options.retry, ports.clock, ports.random)
+    const resetText = resetTexts[options.resetOnReturn]
+    this.#core = new PoolCore(options, {
+      clock: ports.clock,
+      random: ports.random,
+      open: (lost, signal) => this.#open(lost, signal, resetText),
+      onOpen: ({ client }) => { this.emit('connect', client) },
+      onGone: ({ client }, reason) => { this.#gone(client, reason) }
+    })
+    showCounts(this, () => this.#core.stats())
+    // Without a listener an 'error' event ends the process.
+    this.on('error', noop)
+  }
+
+  /** Opens the connections that are always kept. */
+  start (): void {
+    this.#core.start()
+  }
+
+  stats (): PoolStats & { readonly retries: number } {
+    return Object.freeze({ ...this.#core.stats(), retries: this.#retry.retries })
+  }
+
+  get limit (): number {
+    return this.#core.limit
+  }
+
+  get lastOpenError (): Error | null {
+    return this.#core.lastOpenError
+  }
+
+  override connect (): Promise<pg.PoolClient>
+  override connect (callback: ConnectCallback): void
+  override connect (callback?: ConnectCallback): Promise<pg.PoolClient> | void {
+    if (callback === undefined) return this.checkout()
+    this.checkout().then(client => { callback(undefined, client, client.release) }, (error: Error) => { callback(error, undefined, noop) })
+  }
+
+  /**
+   * A connection, to be given back with `client.release()`. Failures to connect are retried inside the deadline.
+   *
+   * @throws ORI_POOL_CHECKOUT_TIMEOUT at the deadline, ORI_POOL_CLOSED after end(), or what the last attempt to connect failed with
+   */
+  async checkout (request: Acquisition = {}): Promise<pg.PoolClient> {
+    const member = this.#core.tryAcquire() ?? await this.#acquire(request)
+    return this.#lend(member)
+  }
+
+  override query<T extends pg.Submittable> (statement: T): T
+  override query<R extends unknown[] = unknown[]> (statement: pg.QueryArrayConfig, values?: unknown[]): Promise<pg.QueryArrayResult<R>>
+  override query<R extends pg.QueryResultRow = pg.QueryResultRow> (statement: string | TunedQueryConfig | pg.QueryConfig, values?: unknown[]): Promise<pg.QueryResult<R>>
+  override query (statement: string | TunedQueryConfig | pg.QueryConfig | pg.QueryArrayConfig, values: unknown[] | undefined | QueryCallback, callback?: QueryCallback): void
+  override query (...input: unknown[]): never {
+    const callback = input.findLast(argument => typeof argument === 'function') as QueryCallback | undefined
+    const [statement, values] = input
+    if (isSubmittable(statement)) {
+      this.#submit(statement, callback)
+      return statement as never
+    }
+    const answer = this.#query(statement as string | TunedQueryConfig, Array.isArray(values) ? values : undefined)
+    if (callback === undefined) return answer as never
+    answer.then(result => { callback(null, result) }, (error: Error) => { callback(error) })
+    return undefined as never
+  }
+
+  /** Ends the pool: what is lent has `drainMs` to come back, then it is cut. Never takes longer. */
+  override end (): Promise<void>
+  override end (callback: () => void): void
+  override end (callback?: () => void): Promise<void> | void {
+    markPool(this, 'ending')
+    this.#ended ??= this.#core.drain(this.#drainMs).then(() => { markPool(this, 'ended') })
+    if (callback === undefined) return this.#ended
+    void this.#ended.then(callback)
+  }
+
+  /** Cuts every connection now, so that statements without an answer fail instead of hanging. */
+  cut (): void {
+    this.#core.cut()
+  }
+
+  async #open (lost: (connection: PgConnection) => void, signal: AbortSignal, resetText: string): Promise<PgConnection> {
+    for (let again = false; ; again = true) {
+      const client = newClient(this, this.#ports.config())
+      // For life, and before the first byte: a backend may die at any moment, lent or not.
+      client.on('error', noop)
+      const cut = (): void => { cutSocket(client) }
+      signal.addEventListener('abort', cut, { once: true })
+      try {
+        await client.connect()
+        await this.#ports.onConnect(client)
+        signal.throwIfAborted()
+      } catch (error) {
+        cut()
+        if (!again && this.#ports.onRefused(error)) continue
+        throw error
+      } finally {
+        signal.removeEventListener('abort', cut)
+      }
+      const connection = new PgConnection(client, resetText)
+      client.on('error', () => { lost(connection) })
+      client.once('end', () => { lost(connection) })
+      return connection
+    }
+  }
+
+  #gone (client: pg.PoolClient, reason: GoneReason): void {
+    if (reason === 'lost') this.emit('error', new Error('A connection of the pool ended by itself.'), client)
+    this.emit('remove', client)
+  }
+
+  async #acquire (request: Acquisition): Promise<Lent> {
+    const untilMs = Math.min(request.atMs ?? Infinity, this.#ports.clock.monotonic() + this.#timeoutMs)
+    for (let tries = 1; ; tries++) {
+      try {
+        return await stayAwake(new Promise<Lent>((resolve, reject) => {
+          this.#core.acquire({ ...request, atMs: untilMs }, (error, member) => {
+            if (error === null) resolve(member!)
+            else reject(error)
+          })
+        }))
+      } catch (error) {
+        if (error instanceof errors.CheckoutTimeout || error instanceof errors.Closed) throw error
+        await this.#pauseOrThrow(error, tries, true, untilMs)
+      }
+    }
+  }
+
+  #lend (member: Lent): pg.PoolClient {
+    const { client } = member.connection
+    let released = false
+    const watch = this.#watchLeak()
+    client.release = (error?: Error | boolean) => {
+      if (released) throw new Error('Release called on client which has already been released to the pool.')
+      released = true
+      watch?.cancel()
+      this.#giveBack(member, error === undefined || error === false ? 'keep' : error === true ? 'broken' : verdictOf(error), error)
+    }
+    this.emit('acquire', client)
+    return client
+  }
+
+  #giveBack (member: Lent, verdict: ReleaseVerdict, error?: unknown): void {
+    this.emit('release', error, member.connection.client)
+    this.#core.release(member, verdict)
+  }
+
+  #watchLeak (): { cancel: () => void } | null {
+    const { leakTraceAfterMs, onLeak, clock } = this.#ports
+    if (leakTraceAfterMs === 0) return null
+    const trace = new Error('taken here')
+    return clock.setTimer(() => { onLeak?.(trace.stack!) }, leakTraceAfterMs)
+  }
+
+  async #query (statement: string | TunedQueryConfig, values: unknown[] | undefined): Promise<unknown> {
+    const { deadline = undefined, idempotent = false } = typeof statement === 'object' && statement !== null ? statement : {}
+    const untilMs = deadline?.atMs ?? this.#ports.clock.monotonic() + this.#timeoutMs
+    const request: Acquisition = deadline === undefined ? {} : { atMs: deadline.atMs, signal: deadline.signal }
+    for (let tries = 1; ; tries++) {
+      const member = this.#core.tryAcquire() ?? await this.#acquire(request)
+      try {
+        const result = await this.#send(member, statement, values, deadline)
+        this.#retry.succeeded()
+        return result
+      } catch (error) {
+        await this.#pauseOrThrow(error, tries, idempotent, untilMs)
+      }
+    }
+  }
+
+  #send (member: Lent, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined): Promise<unknown> {
+    const { client } = member.connection
+    this.emit('acquire', client)
+    this.#ports.onStatement?.(typeof statement === 'string' ? statement : statement?.text)
+    const timed = deadline === undefined ? statement : { ...(statement as TunedQueryConfig), query_timeout: Math.max(1, Math.ceil(deadline.atMs - this.#ports.clock.monotonic())) }
+    return new Promise((resolve, reject) => {
+      try {
+        (client.query as (...input: unknown[]) => void)(timed, values, (error: Error | null, result: unknown) => {
+          if (error === null || error === undefined) {
+            this.#giveBack(member, 'keep')
+            resolve(result)
+            return
+          }
+          this.#giveBack(member, this.#verdictOnStatement(member, error), error)
+          reject(error)
+        })
+      } catch (error) {
+        this.#giveBack(member, 'keep', error)
+        reject(error as Error)
+      }
+    })
+  }
+
+  /** A complaint of the client library, such as values that are no list, left the connection as it was. */
+  #verdictOnStatement (member: Lent, error: Error): ReleaseVerdict {
+    const verdict = verdictOf(error)
+    return verdict === 'broken' && !('code' in error) && member.connection.settled ? 'keep' : verdict
+  }
+
+  /** Cursors, streams and query objects: as pg-pool does, without a retry, since rows may have been seen. */
+  #submit (statement: Submittable, callback: QueryCallback | undefined): void {
+    const given = callback ?? statement.callback
+    this.checkout().then(client => {
+      const finish = (error: Error | null | undefined, result?: unknown): void => {
+        client.release(error ?? undefined)
+        given?.(error ?? null, result)
+      }
+      if (given === undefined && typeof statement.once === 'function') {
+        statement.once('end', () => { client.release() })
+        statement.once('error', () => { client.release(true) })
+        client.query(statement as pg.Submittable)
+        return
+      }
+      statement.callback = finish
+      client.query(statement as pg.Submittable)
+    }, (error: Error) => {
+      if (given !== undefined) given(error)
+      else statement.handleError?.(error, null)
+    })
+  }
+
+  async #pauseOrThrow (error: unknown, tries: number, idempotent: boolean, untilMs: number): Promise<void> {
+    const pauseMs = this.#retry.pauseMs(error, tries, idempotent, untilMs)
+    if (pauseMs === null) {
+      if (error instanceof Error) Error.captureStackTrace(error)
+      throw error
+    }
+    await stayAwake(new Promise<void>(resolve => { this.#ports.clock.setTimer(resolve, pauseMs) }))
+  }
+}
+
+/** The clock's timers do not keep a process alive; somebody who waits for a connection does. */
+async function stayAwake<T> (work: Promise<T>): Promise<T> {
+  const hold = setInterval(noop, 2 ** 30)
+  try {
+    return await work
+  } finally {
+    clearInterval(hold)
+  }
+}
+
+function isSubmittable (input: unknown): input is Submittable {
+  return typeof input === 'object' && input !== null && typeof (input as { submit?: unknown }).submit === 'function'
+}

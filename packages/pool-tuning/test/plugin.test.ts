@@ -1,0 +1,204 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { startPostgres, testDatabase } from '@orientor/test-kit'
+import { poolTuning, type PoolTuningOptions } from '../src/index.js'
+
+async function setup (t: Test, options: PoolTuningOptions = {}, prepare: (app: FastifyInstance) => void = () => {}): Promise<{ app: FastifyInstance, url: string, terminateAll: () => Promise<void> }> {
+  const { url } = await testDatabase(t)
+  const admin = new pg.Client({ connectionString: url, application_name: 'admin' })
+  await admin.connect()
+  const app = Fastify({ logger: false })
+  t.teardown(async () => { await app.close(); await admin.end() })
+  await app.register(poolTuning, { connectionString: url, environment: {}, ...options })
+  prepare(app)
+  await app.ready()
+  const terminateAll = async (): Promise<void> => {
+    await admin.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()')
+  }
+  return { app, url, terminateAll }
+}
+
+const turn = (ms: number): Promise<void> => new Promise(resolve => { setTimeout(resolve, ms) })
+
+t.test('fastify.pg keeps the face of @fastify/postgres', async t => {
+  const { app } = await setup(t)
+  t.same((await app.pg.query('SELECT 1 AS one')).rows, [{ one: 1 }])
+  const client = await app.pg.connect()
+  t.same((await client.query('SELECT $1::int AS two', [2])).rows, [{ two: 2 }])
+  client.release()
+  t.throws(() => { client.release() }, /already been released/, 'a second release is refused')
+  const viaCallback = await new Promise((resolve, reject) => {
+    app.pg.query('SELECT 3 AS three', (error: Error | null, result: { rows: unknown[] }) => { if (error) reject(error); else resolve(result.rows) })
+  })
+  t.same(viaCallback, [{ three: 3 }])
+  const connected = await new Promise((resolve, reject) => {
+    app.pg.connect((error, client, release) => {
+      if (error !== undefined) { reject(error); return }
+      client!.query('SELECT 4 AS four').then(({ rows }) => { release(); resolve(rows) }, reject)
+    })
+  })
+  t.same(connected, [{ four: 4 }])
+  const submitted = await new Promise((resolve, reject) => {
+    app.pg.query(new pg.Query('SELECT 5 AS five', (error: Error | undefined, result: { rows: unknown[] }) => { if (error) reject(error); else resolve(result.rows) }))
+  })
+  t.same(submitted, [{ five: 5 }])
+  t.equal(app.pg.pool.totalCount, app.pg.pool.idleCount, 'everything came back')
+  t.equal(app.pg.pool.waitingCount, 0)
+})
+
+t.test('session settings are in force, and the values of the app win', async t => {
+  const { app } = await setup(t, { client: { lock_timeout: 1234, options: '-c random_page_cost=3' } })
+  const { rows } = await app.pg.query("SELECT current_setting('statement_timeout') s, current_setting('lock_timeout') l, current_setting('idle_in_transaction_session_timeout') i, current_setting('effective_cache_size') e, current_setting('random_page_cost') r")
+  t.same(rows, [{ s: '30s', l: '1234ms', i: '1min', e: '256MB', r: '3' }])
+  const explained = app.poolTuning.explain()
+  t.equal(explained.pooler, false)
+  t.equal(explained.settings.find(({ setting }) => setting === 'lock_timeout')?.delivery, 'set by the app')
+  t.equal(explained.settings.find(({ setting }) => setting === 'statement_timeout')?.delivery, 'startup')
+})
+
+t.test('terminated backends cost nothing that is marked idempotent, and never the process', async t => {
+  const { app, terminateAll } = await setup(t, { size: 4, overflow: 0 })
+  for (let round = 0; round < 5; round++) {
+    const reads = Array.from({ length: 8 }, () => app.pg.query({ text: 'SELECT pg_sleep(0.02)', idempotent: true } as { text: string }))
+    await turn(5)
+    await terminateAll()
+    await Promise.all(reads)
+  }
+  await terminateAll()
+  await turn(20)
+  t.same((await app.pg.query('SELECT 1 AS one')).rows, [{ one: 1 }])
+})
+
+t.test('a transaction whose backend is terminated rejects, and the pool goes on', async t => {
+  const { app, terminateAll } = await setup(t, { size: 1, overflow: 0 })
+  await t.rejects(app.pg.transact(async client => {
+    await client.query('SELECT 1')
+    await terminateAll()
+    await turn(20)
+    await client.query('SELECT 2')
+  }))
+  t.same((await app.pg.query('SELECT 1 AS one')).rows, [{ one: 1 }])
+})
+
+t.test('transact rolls back a synchronous throw, a caught failure and a failed COMMIT, and leaks nothing', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0, timeoutMs: 1000 })
+  await app.pg.query('CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (a int REFERENCES a DEFERRABLE INITIALLY DEFERRED)')
+  await t.rejects(app.pg.transact(() => { throw new Error('synchronous') }), { message: 'synchronous' })
+  await t.rejects(app.pg.transact(async client => {
+    await client.query('INSERT INTO a VALUES (1)')
+    await client.query('nonsense').catch(() => {})
+  }), { code: 'ORI_POOL_ROLLED_BACK' })
+  await t.rejects(app.pg.transact(async client => { await client.query('INSERT INTO b VALUES (7)') }), { code: '23503' })
+  t.equal(await app.pg.transact(async client => (await client.query('SELECT count(*)::int AS n FROM a')).rows[0].n), 0)
+  await new Promise<void>((resolve, reject) => {
+    app.pg.transact(async client => client.query('SELECT 1'), error => { if (error) reject(error); else resolve() })
+  })
+  t.match(app.pg.pool, { totalCount: 1, idleCount: 1, waitingCount: 0 })
+})
+
+t.test('idle_in_transaction_session_timeout ends the transaction, not the process', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0, settings: { idle_in_transaction_session_timeout: 100 } })
+  await t.rejects(app.pg.transact(async client => {
+    await client.query('SELECT 1')
+    await turn(250)
+    await client.query('SELECT 2')
+  }))
+  t.same((await app.pg.query('SELECT 1 AS one')).rows, [{ one: 1 }])
+})
+
+t.test('a route with pg.transact commits, rolls back, and survives hijack and a failed COMMIT', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0, timeoutMs: 1000 }, app => {
+    app.post('/ok', { pg: { transact: true } }, async request => { await request.pg!.query('INSERT INTO a VALUES (1)'); return { ok: true } })
+    app.post('/thrown', { pg: { transact: true } }, async request => { await request.pg!.query('INSERT INTO a VALUES (2)'); throw new Error('no') })
+    app.post('/commit', { pg: { transact: true } }, async request => { await request.pg!.query('INSERT INTO b VALUES (7)'); return { ok: true } })
+    app.post('/hijack', { pg: { transact: true } }, async (request, reply) => {
+      await request.pg!.query('INSERT INTO a VALUES (3)')
+      reply.hijack()
+      reply.raw.end('mine')
+    })
+  })
+  await app.pg.query('CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (a int REFERENCES a DEFERRABLE INITIALLY DEFERRED)')
+  t.equal((await app.inject({ method: 'POST', url: '/ok' })).statusCode, 200)
+  t.equal((await app.inject({ method: 'POST', url: '/thrown' })).statusCode, 500)
+  t.equal((await app.inject({ method: 'POST', url: '/commit' })).statusCode, 500)
+  t.equal((await app.inject({ method: 'POST', url: '/hijack' })).body, 'mine')
+  t.same((await app.pg.query('SELECT id FROM a')).rows, [{ id: 1 }])
+  t.match(app.pg.pool, { totalCount: 1, waitingCount: 0 })
+})
+
+t.test('a connection comes back clean, and a unique violation keeps it', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0 })
+  const pid = async (): Promise<number> => (await app.pg.query('SELECT pg_backend_pid() AS pid')).rows[0].pid
+  const first = await pid()
+  await app.pg.query('CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1)')
+  for (let round = 0; round < 3; round++) await t.rejects(app.pg.query('INSERT INTO a VALUES (1)'), { code: '23505' })
+  const client = await app.pg.connect()
+  await client.query('BEGIN; INSERT INTO a VALUES (2)')
+  client.release()
+  t.same((await app.pg.query('SELECT id FROM a')).rows, [{ id: 1 }], 'the open transaction was rolled back')
+  t.equal(await pid(), first)
+})
+
+t.test('an unreachable database fails neither registration nor ready, and is told by health', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(poolTuning, { connectionString: 'postgres://nobody:secret@127.0.0.1:1/none', environment: {} })
+  await app.ready()
+  t.match(await app.poolTuning.health(), { status: 'unhealthy' })
+  await t.rejects(app.pg.query('SELECT 1'), { code: 'ECONNREFUSED' })
+  t.notMatch(JSON.stringify(app.poolTuning.explain()), 'secret')
+})
+
+t.test('failFast refuses an unreachable database', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(poolTuning, { connectionString: 'postgres://nobody:secret@127.0.0.1:1/none', failFast: true, environment: {} })
+  await t.rejects(async () => { await app.ready() }, { code: 'ORI_POOL_UNREACHABLE' })
+})
+
+t.test('a malformed connection string is refused without showing it', async t => {
+  for (const connectionString of ['mysql://u:hunter2@h/d', 'postgres://u:hun#ter2@h/d', 'postgres://u:hunter2@h:99999/d', 'hunter2']) {
+    const error = await Fastify().register(poolTuning, { connectionString }).ready().then(() => null, (error: Error) => error)
+    t.match(error, { code: 'ORI_POOL_INVALID_CONNECTION_STRING' })
+    t.notMatch(`${error?.message} ${error?.stack}`, /hun#?ter2/)
+  }
+})
+
+t.test('a pool larger than the server is refused at ready', async t => {
+  const { url } = await testDatabase(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(poolTuning, { connectionString: url, size: 900, environment: {} })
+  await t.rejects(async () => { await app.ready() }, { code: 'ORI_POOL_LARGER_THAN_SERVER' })
+})
+
+t.test('the component answers while every connection is lent', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0 })
+  const client = await app.pg.connect()
+  const waiting = app.pg.query('SELECT 1')
+  await turn(5)
+  t.match(await app.poolTuning.component.health(), { status: 'degraded' })
+  client.release()
+  await waiting
+  t.match(await app.poolTuning.component.health(), { status: 'healthy' })
+  t.match(app.poolTuning.component.stats(), { total: 1, max: 1, waiting: 0 })
+  for (const instrument of app.poolTuning.component.instruments) t.ok(instrument.read().every(({ value }) => typeof value === 'number'))
+})
+
+t.test('app.close() with a frozen server ends within its deadline', async t => {
+  const server = await startPostgres()
+  t.teardown(async () => { await server.stop() })
+  const app = Fastify()
+  await app.register(poolTuning, { connectionString: server.url(), drainMs: 300, environment: {} })
+  await app.ready()
+  const { rows: [{ pid }] } = await app.pg.query('SELECT pg_backend_pid() AS pid')
+  process.kill(pid, 'SIGSTOP')
+  t.teardown(() => { try { process.kill(pid, 'SIGCONT') } catch {} })
+  const hung = app.pg.query('SELECT 1').then(() => 'answered', () => 'failed')
+  await turn(20)
+  const before = Date.now()
+  await app.close()
+  t.ok(Date.now() - before < 2500, `closed within ${Date.now() - before} ms`)
+  t.equal(await hung, 'failed')
+})

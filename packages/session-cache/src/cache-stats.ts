@@ -1,3 +1,5 @@
+import type { StoreCounts } from './session-store.js'
+
 /** Why a lookup found nothing to serve. */
 export type MissReason = 'cold' | 'expired' | 'evicted' | 'invalidated' | 'epoch' | 'staleness' | 'hint'
 
@@ -85,4 +87,39 @@ export class CacheCounters {
   get missed (): number {
     return Object.values(this.misses).reduce((sum, count) => sum + count, 0)
   }
+}
+
+/** What a cache holds right now. */
+export type CacheGauges = Pick<CacheStats, 'entries' | 'negativeEntries' | 'inFlight' | 'waiting'>
+
+/** A snapshot from the counters of a cache and of its store of users. */
+export function statsOf (counters: CacheCounters, counts: StoreCounts, gauges: CacheGauges): CacheStats {
+  const cacheMisses = counters.missed
+  return Object.freeze({
+    cacheHits: counters.hits,
+    cacheMisses,
+    databaseSyncs: counters.syncs.performed,
+    syncSkips: counters.syncs.skipped,
+    evictions: counts.evicted,
+    invalidations: counts.invalidated,
+    lookups: counters.hits + counters.stale + counters.negative + cacheMisses,
+    staleHits: counters.stale,
+    negativeHits: counters.negative,
+    missesCold: counters.misses.cold,
+    missesExpired: counters.misses.expired,
+    missesEvicted: counters.misses.evicted,
+    missesInvalidated: counters.misses.invalidated,
+    missesEpoch: counters.misses.epoch,
+    missesStaleness: counters.misses.staleness,
+    missesHint: counters.misses.hint,
+    loads: counters.loads,
+    loadFailures: counters.loadFailures,
+    loadsOvertaken: counters.loadsOvertaken,
+    syncFailures: counters.syncs.failed,
+    refreshes: counters.refreshes,
+    stored: counts.stored,
+    replaced: counts.replaced,
+    expired: counts.expired,
+    ...gauges
+  })
 }

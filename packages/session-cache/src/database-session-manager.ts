@@ -25,11 +25,13 @@ export interface DatabaseSessionManagerParts {
 export class DatabaseSessionManager {
   readonly cache: UserSessionCache
   readonly #clock: Clock
+  readonly #expireAfterMs: number
 
   constructor (settings: SessionCacheSettings, parts: DatabaseSessionManagerParts = {}) {
     const { clock, loadTimeoutMs } = settings
     const batcher = new LoadBatcher({ source: () => settings.source, clock, loadTimeoutMs, ...parts })
     this.#clock = clock
+    this.#expireAfterMs = settings.expireAfterMs
     this.cache = new UserSessionCache({ ...settings, load: (request, departed) => batcher.load(request, departed) })
   }
 
@@ -58,6 +60,11 @@ export class DatabaseSessionManager {
     return this.#hit(entry, identity)
   }
 
+  #demand (identity: Identity, route: RouteSession, monotonicMs: number, wallMs: number): Demand {
+    const maxAgeMs = Math.min(route.maxStalenessMs ?? Infinity, this.#expireAfterMs)
+    return { monotonicMs, wallMs, maxAgeMs, hintMs: identity.providerUpdatedAt ?? -Infinity, byIdentity: true }
+  }
+
   #hit (entry: SessionEntry, identity: Identity): SessionOutcome {
     this.cache.hit(entry)
     return entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh
@@ -65,7 +72,7 @@ export class DatabaseSessionManager {
 
   async #load (identity: Identity, route: RouteSession, monotonicMs: number, wallMs: number, reason: MissReason): Promise<SessionOutcome> {
     try {
-      return this.#answer(await this.cache.load(requestFor(identity), demandOf(identity, route, monotonicMs, wallMs)), identity, reason)
+      return this.#answer(await this.cache.load(requestFor(identity), this.#demand(identity, route, monotonicMs, wallMs)), identity, reason)
     } catch (error) {
       return this.#fallBack(error, identity, route, reason)
     }
@@ -73,7 +80,7 @@ export class DatabaseSessionManager {
 
   /** The token says that the user changed after the entry was loaded: loads once for that, and does not let a slow source hold up the request. */
   async #heed (identity: Identity, hintMs: number, route: RouteSession, monotonicMs: number, wallMs: number, entry: SessionEntry): Promise<SessionOutcome> {
-    const loading = this.cache.load(requestFor(identity), demandOf(identity, route, monotonicMs, wallMs))
+    const loading = this.cache.load(requestFor(identity), this.#demand(identity, route, monotonicMs, wallMs))
     try {
       const landing = await this.#patiently(loading)
       if (landing !== null) return this.#answer(landing, identity, 'hint')
@@ -122,8 +129,4 @@ export class DatabaseSessionManager {
 
 function requestFor (identity: Identity): LoadRequest {
   return { key: identity.key, issuer: identity.issuer, subject: identity.subject, identity }
-}
-
-function demandOf (identity: Identity, route: RouteSession, monotonicMs: number, wallMs: number): Demand {
-  return { monotonicMs, wallMs, maxAgeMs: route.maxStalenessMs ?? Infinity, hintMs: identity.providerUpdatedAt ?? -Infinity, byIdentity: true }
 }

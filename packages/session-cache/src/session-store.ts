@@ -14,7 +14,7 @@ export interface StoreCounts {
 
 /** Entries in one shard, from which a Map's own rehash becomes a pause that a request can feel. */
 const entriesPerShard = 1024
-const maxShards = 64
+const maxShards = 256
 /** How many entries one eviction may pass over; bounds the pause when all of them were hit since the hand last came by. */
 const maxHandSteps = 512
 /** How many entries of a cleared store each put takes apart. */
@@ -28,7 +28,7 @@ interface Generation { readonly store: SessionStore }
  * a bit; the hand walks from the oldest to the newest, spares what was hit, and evicts the first that was not. So the bound is strict and
  * global, and a scan of keys that are asked for once cannot drive out the others.
  *
- * The index is split over up to 64 Maps by the key's hash, because a Map rehashes whole: 23 ms with a million entries.
+ * The index is split over up to 256 Maps by the key's hash, because a Map rehashes whole, in a pause that grows with its size.
  */
 export class SessionStore {
   readonly maxEntries: number

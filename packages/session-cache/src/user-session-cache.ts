@@ -2,7 +2,7 @@ import {
   sessionKeyHash, SourceUnavailable, splitSessionKey,
   type Clock, type Deadline, type Identity, type LoadRequest, type SessionKey, type SessionKeyHash, type UserChange, type UserRecord
 } from '@orientor/session-contract/core'
-import { CacheCounters, type CacheStats, type MissReason } from './cache-stats.js'
+import { CacheCounters, statsOf, type CacheStats, type MissReason } from './cache-stats.js'
 import { checkedRecord } from './checked-record.js'
 import { answers, Flight, type Demand, type Landing } from './flight.js'
 import { ageOf, freshnessOf, jitteredDown } from './freshness.js'
@@ -216,34 +216,7 @@ export class UserSessionCache {
   }
 
   stats (): CacheStats {
-    const { counters } = this
-    const { counts } = this.#users
-    const cacheMisses = counters.missed
-    return Object.freeze({
-      cacheHits: counters.hits,
-      cacheMisses,
-      databaseSyncs: counters.syncs.performed,
-      syncSkips: counters.syncs.skipped,
-      evictions: counts.evicted,
-      invalidations: counts.invalidated,
-      lookups: counters.hits + counters.stale + counters.negative + cacheMisses,
-      staleHits: counters.stale,
-      negativeHits: counters.negative,
-      missesCold: counters.misses.cold,
-      missesExpired: counters.misses.expired,
-      missesEvicted: counters.misses.evicted,
-      missesInvalidated: counters.misses.invalidated,
-      missesEpoch: counters.misses.epoch,
-      missesStaleness: counters.misses.staleness,
-      missesHint: counters.misses.hint,
-      loads: counters.loads,
-      loadFailures: counters.loadFailures,
-      loadsOvertaken: counters.loadsOvertaken,
-      syncFailures: counters.syncs.failed,
-      refreshes: counters.refreshes,
-      stored: counts.stored,
-      replaced: counts.replaced,
-      expired: counts.expired,
+    return statsOf(this.counters, this.#users.counts, {
       entries: this.#users.size,
       negativeEntries: this.#barred.size,
       inFlight: this.#inFlight,

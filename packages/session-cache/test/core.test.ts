@@ -374,6 +374,20 @@ t.test('expiry', async t => {
     t.match(manager.cache.stats(), { missesStaleness: 1, cacheMisses: 1 })
   })
 
+  t.test('so is one that is older than expireAfterMs when a request joins it', async t => {
+    const { clock, source, manager } = setup({ expireAfterMs: 1000, refreshAfterMs: 1000 })
+    const early = manager.resolve(identityOf('ada'), route)
+    await clock.settle()
+    clock.advance(1000)
+    const late = manager.resolve(identityOf('ada'), route)
+    source.last.answer('ada')
+    await early
+    await clock.settle()
+    t.equal(source.calls.length, 2)
+    source.last.answer('ada', recordOf('ada', { revision: 2 }, { firstName: 'late' }))
+    t.match(await late, { user: { firstName: 'late' } })
+  })
+
   t.test('a load that was sent too long before the request is followed by another', async t => {
     const { clock, source, manager } = setup()
     const early = manager.resolve(identityOf('ada'), bounded(0))

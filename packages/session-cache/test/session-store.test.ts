@@ -110,7 +110,7 @@ t.test('the bound holds over all shards together, and small stores have one shar
   t.equal(new SessionStore(1).shards, 1)
   t.equal(new SessionStore(1024).shards, 1)
   t.equal(new SessionStore(10_000).shards, 16)
-  t.equal(new SessionStore(1_000_000).shards, 64)
+  t.equal(new SessionStore(1_000_000).shards, 256)
   const store = new SessionStore(2000)
   for (let user = 0; user < 5000; user++) {
     store.put(entryOf(`user-${user}`))

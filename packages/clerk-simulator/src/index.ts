@@ -1,1 +1,10 @@
-export {}
+export { ClerkError, type ClerkErrorBody, type ClerkErrorEntry } from './clerk-error.js'
+export type { ClerkEmailAddress, ClerkUser, NewUserInput, UserInput } from './clerk-user.js'
+export type { RateLimitOptions } from './rate-limit.js'
+export type { ClerkSession, SessionEnd } from './session-directory.js'
+export type { TokenOptions } from './session-tokens.js'
+export type { PublicJwk } from './signing-key.js'
+export { clerkSimulator, type ClerkSimulatorApp, type SimulatorOptions } from './simulator-app.js'
+export type { SimulatorClock } from './simulator-clock.js'
+export type { MintInput, SignOutInput, Simulator } from './simulator.js'
+export type { Delivery, WebhookEndpoint, WebhookEndpointInput, WebhookEvent } from './webhook-sender.js'

@@ -78,6 +78,16 @@ export class DatabaseConnectionOptimizer {
     this.#lane = new TunedPool({ ...common, size: 0, overflow: 1, timeoutMs: healthLimitMs, minConnections: 0, connectTimeoutMs: Math.min(connectTimeoutMs, healthLimitMs), drainMs: 0 }, { ...ports, leakTraceAfterMs: 0 })
   }
 
+  /** Connections that the pool keeps. */
+  get size (): number {
+    return this.#options.size
+  }
+
+  /** Connections that it may open above its size, while they are lent. */
+  get maxOverflow (): number {
+    return this.#options.overflow
+  }
+
   /** Statement that every transaction begins with behind a transaction pooler; null for none. */
   get onBegin (): string | null {
     return this.#delivery.onBegin

@@ -25,7 +25,8 @@ export function poolComponent (optimizer: DatabaseConnectionOptimizer): Componen
     health: () => optimizer.health(),
     stats: () => {
       const stats = pool.stats()
-      return Object.freeze({ ...stats, max: pool.limit, efficiency: stats.checkouts === 0 ? 1 : stats.immediateCheckouts / stats.checkouts })
+      const { size, maxOverflow } = optimizer
+      return Object.freeze({ ...stats, active: stats.lent, size, maxOverflow })
     }
   }
 }

@@ -1,1 +1,11 @@
-export {}
+export { DatabaseSessionManager, type DatabaseSessionManagerParts } from './database-session-manager.js'
+export { UserSessionCache, type Preloaded, type UserSessionCacheParts } from './user-session-cache.js'
+export { resolveOptions, type SessionCacheOptions, type SessionCacheSettings } from './options.js'
+export { CacheCounters, type CacheStats, type MissReason } from './cache-stats.js'
+export { cacheInstruments } from './instruments.js'
+export { ageOf, freshnessOf, type Ageing, type Freshness, type Loaded } from './freshness.js'
+export type { Boarding, Demand, Landing } from './flight.js'
+export { SessionEntry, type Leaving, type SessionEntryParts } from './session-entry.js'
+export { LoadBatcher, type LoadBatcherOptions } from './load-batcher.js'
+export { Cleanup } from './cleanup.js'
+export { errors, type CacheErrorCode, type CacheErrors } from './errors.js'

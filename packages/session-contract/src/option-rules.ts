@@ -24,7 +24,7 @@ export function rule<T> (must: string, accept: (input: unknown) => T | undefined
 }
 
 /** The same rule with a value for when the option is left out. */
-export function withDefault<T> (inner: OptionRule<T>, fallback: T): OptionRule<T> {
+export function withDefault<T> (inner: OptionRule<T>, fallback: NoInfer<T>): OptionRule<T> {
   return { ...inner, fallback, required: false }
 }
 

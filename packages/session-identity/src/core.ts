@@ -1,1 +1,11 @@
-export {}
+export { readToken } from './bearer-token.js'
+export type { ClaimRules } from './claims.js'
+export { errors, type SessionIdentityErrorCode, type SessionIdentityErrors } from './errors.js'
+export type { Fetch } from './fetch-json.js'
+export type { SessionIdentityStats } from './identity-component.js'
+export { JwksSource, type JwksSourceOptions, type JwksSourceStats } from './jwks-source.js'
+export { resolveOptions, type Algorithm, type ResolvedSessionIdentityOptions, type SessionIdentityOptions } from './options.js'
+export type { ParsedToken } from './parsed-token.js'
+export { checkByApp, checkByJwks, type AppVerifier, type SignatureCheck } from './signature-check.js'
+export { TokenVerifier, type TokenVerifierOptions, type TokenVerifierStats } from './token-verifier.js'
+export type { PublishedKey, VerifyingKey } from './verifying-key.js'

@@ -1,1 +1,3 @@
-export {}
+export * from './core.js'
+export { default, sessionIdentity, type SessionIdentity } from './plugin.js'
+export type { SessionUser } from '@orientor/session-contract'

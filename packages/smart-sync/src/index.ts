@@ -1,1 +1,3 @@
-export {}
+export * from './core.js'
+export { default, smartSync, type SmartSync } from './plugin.js'
+export type { SessionUser } from '@orientor/session-contract'

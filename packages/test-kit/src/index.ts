@@ -1,4 +1,5 @@
 export { ManualClock } from './manual-clock.js'
 export { PostgresServer, startPostgres, type PostgresOptions } from './postgres/postgres-server.js'
+export { canReach, serverAccount, type ServerAccount } from './postgres/server-account.js'
 export { testDatabase, type TestDatabase, type Teardown } from './postgres/test-database.js'
 export { TcpProxy, startTcpProxy, type ProxyMode } from './tcp-proxy.js'

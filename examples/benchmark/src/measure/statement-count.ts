@@ -1,0 +1,34 @@
+import pg from 'pg'
+
+/** Counts, at the database itself, the statements that name certain tables. */
+export interface StatementCount {
+  /** Starts again at 0. */
+  reset (): Promise<void>
+  read (): Promise<number>
+  close (): Promise<void>
+}
+
+/**
+ * Counts by pg_stat_statements, which the server must have preloaded; statements inside functions and triggers are not counted apart.
+ *
+ * @param tables - names of tables, as they stand in the statements
+ */
+export async function countStatements (url: string, tables: readonly string[]): Promise<StatementCount> {
+  const client = new pg.Client({ connectionString: url })
+  // The statement that meets the loss of the connection tells of it.
+  client.on('error', () => {})
+  await client.connect()
+  await client.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements')
+  return {
+    reset: async () => { await client.query('SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)') },
+    read: async () => {
+      const { rows } = await client.query<{ calls: string }>(
+        `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND query ~ ('\\m(' || $1 || ')\\M') AND query !~ 'pg_stat_statements'`,
+        [tables.join('|')])
+      return Number(rows[0]?.calls)
+    },
+    close: async () => { await client.end() }
+  }
+}

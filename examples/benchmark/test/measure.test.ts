@@ -1,0 +1,55 @@
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { summarise } from '../src/measure/latencies.js'
+import { seeded } from '../src/measure/random.js'
+import { figure, table } from '../src/measure/table.js'
+import { zipf } from '../src/measure/zipf.js'
+
+t.test('The same seed draws the same numbers, all from 0 to below 1 and evenly spread', async t => {
+  const drawn = Array.from({ length: 10_000 }, seeded(7))
+  t.strictSame(drawn, Array.from({ length: 10_000 }, seeded(7)))
+  t.not(drawn[0], seeded(8)())
+  t.ok(drawn.every(value => value >= 0 && value < 1))
+  t.ok(Math.abs(drawn.reduce((sum, value) => sum + value) / drawn.length - 0.5) < 0.02)
+})
+
+t.test('Zipf draws rank r with a share of 1 / r', async t => {
+  const draw = zipf(130, 1, seeded(1))
+  const counts = new Array<number>(130).fill(0)
+  for (let turn = 0; turn < 100_000; turn++) counts[draw()]!++
+  const harmonic = Array.from({ length: 130 }, (_, rank) => 1 / (rank + 1)).reduce((sum, value) => sum + value)
+  for (const rank of [0, 1, 9, 99]) {
+    const expected = 100_000 / (rank + 1) / harmonic
+    t.ok(Math.abs(counts[rank]! - expected) < 5 * Math.sqrt(expected), `rank ${rank + 1}: ${counts[rank]} of ${Math.round(expected)}`)
+  }
+  t.equal(zipf(1, 1, () => 0.999)(), 0)
+})
+
+t.test('Percentiles are by the nearest rank', async t => {
+  t.strictSame(summarise([4, 1, 3, 2]), { averageMs: 2.5, p50Ms: 2, p99Ms: 4 })
+  t.strictSame(summarise([5]), { averageMs: 5, p50Ms: 5, p99Ms: 5 })
+})
+
+t.test('A table aligns its columns, a figure has three digits', async t => {
+  t.equal(table([['', 'n'], ['one', '1'], ['many', '1,000']]), '          n\n----  -----\none       1\nmany  1,000')
+  t.strictSame([0.12345, 1234.5, 0, 12.34, null].map(figure), ['0.123', '1,235', '0', '12.3', '–'])
+})
+
+t.test('bench:source runs, and closes with one JSON object of all its figures', async t => {
+  const main = fileURLToPath(new URL('../dist/source.js', import.meta.url))
+  const { PATH = '' } = process.env
+  const { status, stdout, stderr } = spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, main, '--json', '--seconds', '0.5'], { env: { PATH }, encoding: 'utf8' })
+  t.equal(status, 0, stderr)
+  const keys = ['statementsPerAuth', 'baselineStatementsPerAuth', 'reduction', 'hitRate', 'syncSkipRate', 'opsPerSecond', 'averageMs', 'p50Ms', 'p99Ms', 'baselineAverageMs', 'poolUtilisation', 'executionTimeMs']
+  const result = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<'cold' | 'sustained', Record<string, number>>
+  t.strictSame(Object.keys(result), ['cold', 'sustained'])
+  for (const part of Object.values(result)) {
+    t.strictSame(Object.keys(part).sort(), [...keys].sort())
+    t.ok(Object.values(part).every(Number.isFinite))
+    t.equal(part['baselineStatementsPerAuth'], 3, 'the usual way sends three statements each')
+  }
+  t.ok(result.cold['statementsPerAuth']! > 0 && result.cold['statementsPerAuth']! <= 0.12, `cold: ${result.cold['statementsPerAuth']}`)
+  // Half a second is too short for the goal of the sustained part: the few users who were not drawn before come up in it.
+  t.ok(result.sustained['statementsPerAuth']! <= 0.06, `sustained: ${result.sustained['statementsPerAuth']}`)
+})

@@ -1,0 +1,64 @@
+import swagger from '@fastify/swagger'
+import { adminKey, perfRoutes } from '@orientor/perf-routes'
+import { poolTuning } from '@orientor/pool-tuning'
+import { sessionCache } from '@orientor/session-cache'
+import { sessionIdentity } from '@orientor/session-identity'
+import { smartSync } from '@orientor/smart-sync'
+import fastify, { type FastifyInstance } from 'fastify'
+import type { Config, ProviderConfig } from './config.js'
+import { bareRoute, sessionRoutes } from './session-routes.js'
+
+/** A configuration that leaves nothing to be started. */
+export interface Settings extends Config {
+  readonly databaseUrl: string
+  readonly provider: ProviderConfig
+}
+
+/**
+ * The app: every plugin in one scope, and outside of it `/bare` and `/docs`. It does not listen yet.
+ *
+ * @throws at ready, when an option breaks its rule
+ */
+export async function buildApp (settings: Settings): Promise<FastifyInstance> {
+  const { provider, cache, adminKey: key } = settings
+  const app = fastify({
+    logger: { level: settings.logLevel ?? 'info' },
+    // While the app closes, connections that are still open get their answers, and are told to close.
+    return503OnClosing: false
+  })
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Orientor reference app', version: '0.0.0', description: 'Every Orientor plugin in one service.' },
+      components: { securitySchemes: { session: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } }
+    }
+  })
+
+  app.register(async scope => {
+    // Any order will do: the plugins find one another when the server becomes ready.
+    scope.register(sessionCache, given(cache))
+    scope.register(smartSync, given({
+      forceSyncAfterMs: settings.forceSyncAfterMs,
+      clerk: provider.secretKey === undefined ? undefined : given({ secretKey: provider.secretKey, apiUrl: provider.apiUrl, issuer: provider.issuer })
+    }))
+    scope.register(sessionIdentity, given({
+      issuer: provider.issuer, jwksUrl: provider.jwksUrl, audience: provider.audience, authorizedParties: provider.authorizedParties
+    }))
+    scope.register(poolTuning, given({ connectionString: settings.databaseUrl, preset: settings.poolPreset, environment: settings.poolEnvironment }))
+    if (key === null) scope.log.info('ADMIN_KEY is not set: there are no routes under /database')
+    else scope.register(perfRoutes, { authorize: adminKey(key), issuer: provider.issuer })
+    sessionRoutes(scope)
+  })
+
+  bareRoute(app)
+  app.get('/docs', { schema: { hide: true } }, () => app.swagger())
+  return app
+}
+
+type Given<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & { [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined> }
+
+/** The options without those that are undefined: there the plugin's default counts. */
+function given<T extends object> (options: T): Given<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Given<T>
+}

@@ -1,0 +1,117 @@
+import { notYet, received, variables, type Values, type VariableName } from './variables.js'
+
+/** What the app is told by its environment. Deep-frozen; undefined means "the default of the plugin". */
+export interface Config {
+  readonly host: string
+  readonly port: number
+  readonly logLevel: string | undefined
+  /** null: the embedded PostgreSQL. */
+  readonly databaseUrl: string | null
+  readonly poolPreset: Values['PG_PRESET']
+  /** The pool's own variables, as text and in seconds; already checked. And those that choose its preset. */
+  readonly poolEnvironment: Readonly<Record<string, string>>
+  /** null: the Clerk simulator. */
+  readonly provider: ProviderConfig | null
+  readonly cache: {
+    readonly expireAfterMs: number | undefined
+    readonly maxEntries: number | undefined
+    readonly cleanupIntervalMs: number | undefined
+    readonly staleIfErrorMs: number | undefined
+  }
+  readonly forceSyncAfterMs: number | undefined
+  /** null: no admin routes (a demo makes a key of its own). */
+  readonly adminKey: string | null
+}
+
+/** The identity provider. */
+export interface ProviderConfig {
+  readonly issuer: string
+  readonly jwksUrl: string | undefined
+  readonly audience: readonly string[] | undefined
+  readonly authorizedParties: readonly string[] | undefined
+  readonly apiUrl: string | undefined
+  /** undefined: profiles come from the claims of the tokens. */
+  readonly secretKey: string | undefined
+}
+
+/** The environment breaks rules; the message names every one that is broken. */
+export class ConfigError extends Error {
+  override readonly name: string = 'ConfigError'
+  readonly problems: readonly string[]
+
+  constructor (problems: readonly string[]) {
+    super(`The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map(problem => `  ${problem}`).join('\n')}`)
+    this.problems = problems
+  }
+}
+
+// Set by where the app runs; they choose the preset when PG_PRESET does not.
+const placeVariables: readonly string[] = ['NODE_ENV', 'RAILWAY_ENVIRONMENT']
+const poolVariables: readonly string[] = [
+  'RAILWAY_POOL_SIZE', 'RAILWAY_MAX_OVERFLOW', 'RAILWAY_POOL_TIMEOUT', 'PRODUCTION_POOL_SIZE', 'PRODUCTION_MAX_OVERFLOW',
+  'PRODUCTION_POOL_RECYCLE', 'DEV_POOL_SIZE', 'DEV_MAX_OVERFLOW', 'DEV_ECHO_SQL', ...placeVariables
+]
+const providerVariables: readonly VariableName[] = ['JWKS_URL', 'AUDIENCE', 'AUTHORIZED_PARTIES', 'CLERK_API_URL', 'CLERK_SECRET_KEY']
+
+/**
+ * Reads the environment.
+ *
+ * @throws ConfigError with all problems at once: the variable, its rule, what was received (of a secret only the length), what to write
+ */
+export function readConfig (environment: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = []
+  for (const [name, why] of Object.entries(notYet)) {
+    if (environment[name] !== undefined) problems.push(`${name} is not supported yet: ${why}. Remove it.`)
+  }
+  const values = readValues(environment, problems)
+  if (environment['ISSUER'] === undefined) {
+    for (const name of providerVariables) {
+      if (environment[name] !== undefined) problems.push(`${name} is set but ISSUER is not: without ISSUER the app starts its own simulated provider. Set ISSUER too, or remove ${name}.`)
+    }
+  } else if (environment['CLERK_API_URL'] !== undefined && environment['CLERK_SECRET_KEY'] === undefined) {
+    problems.push(`CLERK_API_URL is set but CLERK_SECRET_KEY is not: the API answers to its key only. Write for example CLERK_SECRET_KEY=${variables.CLERK_SECRET_KEY.example}, or remove CLERK_API_URL.`)
+  }
+  if (problems.length > 0) throw new ConfigError(problems)
+
+  return Object.freeze({
+    host: values.HOST ?? '127.0.0.1',
+    port: values.PORT ?? 3000,
+    logLevel: values.LOG_LEVEL,
+    databaseUrl: values.DATABASE_URL ?? null,
+    poolPreset: values.PG_PRESET,
+    poolEnvironment: Object.freeze(Object.fromEntries(poolVariables.flatMap(name => {
+      const value = environment[name]
+      return value === undefined ? [] : [[name, value]]
+    }))),
+    provider: values.ISSUER === undefined
+      ? null
+      : Object.freeze({
+        issuer: values.ISSUER,
+        jwksUrl: values.JWKS_URL,
+        audience: values.AUDIENCE,
+        authorizedParties: values.AUTHORIZED_PARTIES,
+        apiUrl: values.CLERK_API_URL,
+        secretKey: values.CLERK_SECRET_KEY
+      }),
+    cache: Object.freeze({
+      expireAfterMs: values.SESSION_EXPIRE_AFTER_MS,
+      maxEntries: values.SESSION_MAX_ENTRIES,
+      cleanupIntervalMs: values.SESSION_CLEANUP_INTERVAL_MS,
+      staleIfErrorMs: values.STALE_IF_ERROR_MS
+    }),
+    forceSyncAfterMs: values.FORCE_SYNC_AFTER_MS,
+    adminKey: values.ADMIN_KEY ?? null
+  })
+}
+
+function readValues (environment: Readonly<Record<string, string | undefined>>, problems: string[]): Values {
+  const values: Partial<Record<VariableName, unknown>> = {}
+  for (const name of Object.keys(variables) as VariableName[]) {
+    const value = environment[name]
+    if (value === undefined) continue
+    const { rule, example } = variables[name]
+    values[name] = rule.accept(value)
+    if (values[name] === undefined) problems.push(`${name} must be ${rule.must}; received ${received(name, value)}. Write for example ${name}=${example}`)
+  }
+  return values as Values
+}

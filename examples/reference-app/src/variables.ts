@@ -1,0 +1,134 @@
+import { describe, maxDelayMs, oneOf, rule, type OptionRule } from '@orientor/session-contract/core'
+
+/** One variable of the environment: what it must be, and a line to write. */
+export interface Variable<T> {
+  readonly rule: OptionRule<T>
+  readonly example: string
+}
+
+const milliseconds = (min = 1): OptionRule<number> => wholeNumber(min, maxDelayMs, 'a whole number of milliseconds')
+const seconds = (min: number, max: number): OptionRule<number> => wholeNumber(min, max, 'a whole number of seconds')
+
+/**
+ * Every variable that the app reads, by its name. Variables that are left out keep the default of the plugin they belong to,
+ * which `.env.example` names.
+ */
+export const variables = {
+  HOST: variable(rule('a host name or an address', matching(/^[\w.:-]+$/)), '127.0.0.1'),
+  PORT: variable(wholeNumber(0, 65_535), '3000'),
+  LOG_LEVEL: variable(oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']), 'info'),
+
+  DATABASE_URL: variable(postgresUrl(), 'postgres://user:password@127.0.0.1:5432/orientor'),
+  PG_PRESET: variable(oneOf(['auto', 'base', 'railway', 'production', 'development']), 'production'),
+  RAILWAY_POOL_SIZE: variable(wholeNumber(1, 1000), '3'),
+  RAILWAY_MAX_OVERFLOW: variable(wholeNumber(0, 1000), '7'),
+  RAILWAY_POOL_TIMEOUT: variable(seconds(1, 600), '20'),
+  PRODUCTION_POOL_SIZE: variable(wholeNumber(1, 1000), '8'),
+  PRODUCTION_MAX_OVERFLOW: variable(wholeNumber(0, 1000), '15'),
+  PRODUCTION_POOL_RECYCLE: variable(seconds(60, 604_800), '7200'),
+  DEV_POOL_SIZE: variable(wholeNumber(1, 1000), '3'),
+  DEV_MAX_OVERFLOW: variable(wholeNumber(0, 1000), '5'),
+  DEV_ECHO_SQL: variable(oneOf(['true', 'false']), 'false'),
+
+  ISSUER: variable(webUrl(), 'https://clerk.example.com'),
+  JWKS_URL: variable(webUrl(), 'https://clerk.example.com/.well-known/jwks.json'),
+  AUDIENCE: variable(list('values', matching(/^\S+$/)), 'https://api.example.com'),
+  AUTHORIZED_PARTIES: variable(list('origins', origin), 'https://app.example.com,http://localhost:5173'),
+  CLERK_API_URL: variable(webUrl('without /v1', path => !/\/v1\/?$/.test(path)), 'https://api.clerk.com'),
+  CLERK_SECRET_KEY: variable(rule('a secret key of Clerk, which begins with "sk_"', matching(/^sk_\S+$/), { secret: true }), 'sk_live_…'),
+
+  STALE_IF_ERROR_MS: variable(milliseconds(0), '900000'),
+  SESSION_EXPIRE_AFTER_MS: variable(milliseconds(), '900000'),
+  SESSION_MAX_ENTRIES: variable(wholeNumber(1, 10_000_000), '10000'),
+  SESSION_CLEANUP_INTERVAL_MS: variable(milliseconds(), '300000'),
+  FORCE_SYNC_AFTER_MS: variable(milliseconds(), '3600000'),
+
+  ADMIN_KEY: variable(rule('at least 32 visible ASCII characters', matching(/^[\x21-\x7e]{32,}$/), { secret: true }), 'the output of "openssl rand -hex 24"')
+} as const satisfies Record<string, Variable<unknown>>
+
+/** Variables whose feature is not there yet. They are refused: a bound that is set and not kept would be a lie. */
+export const notYet = {
+  LISTEN_URL: 'changes are not announced between instances',
+  MAX_STALENESS_MS: 'changes are not announced between instances; SESSION_EXPIRE_AFTER_MS is the bound',
+  HEARTBEAT_INTERVAL_MS: 'changes are not announced between instances',
+  HEARTBEAT_TIMEOUT_MS: 'changes are not announced between instances',
+  CLERK_WEBHOOK_SECRETS: 'webhooks are not received'
+} as const satisfies Record<string, string>
+
+export type VariableName = keyof typeof variables
+
+/** The values by variable; undefined where the variable is left out. */
+export type Values = { readonly [K in VariableName]: typeof variables[K] extends Variable<infer T> ? T | undefined : never }
+
+/** What was received, in a few words; of a secret only its length. */
+export function received (name: VariableName, value: string): string {
+  return describe(value, variables[name].rule.secret)
+}
+
+function variable<T> (accepts: OptionRule<T>, example: string): Variable<T> {
+  return { rule: accepts, example }
+}
+
+function matching (pattern: RegExp): (input: unknown) => string | undefined {
+  return input => typeof input === 'string' && pattern.test(input) ? input : undefined
+}
+
+function wholeNumber (min: number, max: number, what = 'a whole number'): OptionRule<number> {
+  return rule(`${what} from ${min} to ${max}`, input => {
+    if (typeof input !== 'string' || !/^\d{1,12}$/.test(input)) return undefined
+    const value = Number(input)
+    return value >= min && value <= max ? value : undefined
+  })
+}
+
+function list (what: string, accept: (input: unknown) => string | undefined): OptionRule<readonly string[]> {
+  return rule(`a list of ${what}, separated by commas`, input => {
+    if (typeof input !== 'string') return undefined
+    const items = input.split(',').map(item => accept(item.trim()))
+    return items.every(item => item !== undefined) ? items : undefined
+  })
+}
+
+function postgresUrl (): OptionRule<string> {
+  return rule('the URL of a PostgreSQL database, postgres://user:password@host:5432/database, with the special characters of user and password percent-encoded', input => {
+    const url = parse(input)
+    if (url === undefined || !['postgres:', 'postgresql:'].includes(url.protocol) || url.hash !== '') return undefined
+    if (url.pathname.length < 2 || (url.hostname === '' && !url.searchParams.has('host'))) return undefined
+    return decodes(url.username) && decodes(url.password) && decodes(url.pathname) ? input as string : undefined
+  }, { secret: true })
+}
+
+function webUrl (more = '', acceptsPath: (path: string) => boolean = () => true): OptionRule<string> {
+  return rule(`an https:// URL without user, query and fragment (http:// on a loopback address only)${more === '' ? '' : `, ${more}`}`, input => {
+    const url = parse(input)
+    if (url === undefined || `${url.username}${url.password}${url.search}${url.hash}` !== '' || !acceptsPath(url.pathname)) return undefined
+    return url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname)) ? input as string : undefined
+  })
+}
+
+function origin (input: unknown): string | undefined {
+  const url = parse(input)
+  return url !== undefined && url.origin === input ? url.origin : undefined
+}
+
+function isLoopback (host: string): boolean {
+  return host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host)
+}
+
+function parse (input: unknown): URL | undefined {
+  if (typeof input !== 'string' || /\s/.test(input)) return undefined
+  try {
+    return new URL(input)
+  } catch {
+    return undefined
+  }
+}
+
+function decodes (part: string): boolean {
+  try {
+    decodeURIComponent(part)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,128 @@
+import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { dirname, join } from 'node:path'
+import { once } from 'node:events'
+import t from 'tap'
+import { builtMain, launch } from './fixtures/launch.js'
+import { until } from './fixtures/until.js'
+
+/** A checkout with nothing but the built app, so that its embedded database is its own. */
+function checkout (t: { testdir (): string }): { readonly root: string, readonly main: string } {
+  const root = t.testdir()
+  const app = join(root, 'examples', 'reference-app')
+  mkdirSync(app, { recursive: true })
+  writeFileSync(join(root, 'pnpm-workspace.yaml'), '')
+  cpSync(dirname(builtMain), join(app, 'dist'), { recursive: true })
+  cpSync(join(dirname(builtMain), '..', 'package.json'), join(app, 'package.json'))
+  symlinkSync(join(dirname(builtMain), '..', 'node_modules'), join(app, 'node_modules'))
+  return { root, main: join(app, 'dist', 'main.js') }
+}
+
+/** Processes that live in the folder, or that were started with it in their command line. */
+function processesOf (folder: string): string[] {
+  return readdirSync('/proc').filter(name => /^\d+$/.test(name) && Number(name) !== process.pid).flatMap(pid => {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+      return command.includes(folder) || readlinkSync(`/proc/${pid}/cwd`).startsWith(folder) ? [`${pid} ${command}`] : []
+    } catch {
+      return []
+    }
+  })
+}
+
+function tokenIn (output: string): string {
+  return /TOKEN=(\S+)/.exec(output)?.[1] ?? ''
+}
+
+async function me (url: string, output: string): Promise<{ status: number, userId: string | undefined }> {
+  const response = await fetch(`${url}/me`, { headers: { authorization: `Bearer ${tokenIn(output)}` } })
+  return { status: response.status, userId: (await response.json() as { user?: { userId: string } }).user?.userId }
+}
+
+const { root, main } = checkout(t)
+
+t.test('With an empty environment the app brings its database and its provider, and says how to try it', async t => {
+  const app = launch(t, {}, { main })
+  const url = await app.url
+  t.match(await me(url, app.output()), { status: 200, userId: '1' })
+  const [, key = ''] = /x-admin-key: (\w+)/.exec(app.output()) ?? []
+  t.equal((await fetch(`${url}/database/performance`, { headers: { 'x-admin-key': key } })).status, 200, 'with the key it printed')
+  t.strictSame(app.output().split('\n').filter(line => line.startsWith('{')), [], 'no log lines')
+
+  const second = launch(t, {}, { main })
+  t.equal(await second.ended, 1, 'a second one on the same folder is refused')
+  t.match(second.output(), new RegExp(`The embedded database is in use: the app runs already, as process ${app.pid}\\. .*DATABASE_URL=`))
+  t.match(await me(url, app.output()), { status: 200, userId: '1' }, 'and does the first no harm')
+
+  app.kill('SIGINT')
+  app.kill('SIGINT')
+  t.equal(await app.ended, 0, 'Ctrl-C, which npm sends a second time')
+  await until('nothing is left', () => processesOf(root).length === 0)
+
+  const again = launch(t, {}, { main })
+  t.match(await me(await again.url, again.output()), { status: 200, userId: '1' }, 'the next run finds the row again')
+  again.kill('SIGTERM')
+  t.equal(await again.ended, 0)
+  await until('nothing is left', () => processesOf(root).length === 0)
+})
+
+t.test('After kill -9 of the app the next start recovers', async t => {
+  const app = launch(t, {}, { main })
+  t.match(await me(await app.url, app.output()), { status: 200, userId: '1' })
+  app.kill('SIGKILL')
+  t.equal(await app.ended, 'SIGKILL')
+
+  const next = launch(t, {}, { main })
+  t.match(await me(await next.url, next.output()), { status: 200, userId: '1' }, 'at once, with the row of before')
+  next.kill('SIGTERM')
+  t.equal(await next.ended, 0)
+  await until('nothing is left', () => processesOf(root).length === 0)
+})
+
+t.test('The app ends when npm has ended the shell between them', async t => {
+  const app = launch(t, { npm_lifecycle_event: 'start' }, { main, command: ['sh', '-c', `"${process.execPath}" "${main}"; exit 7`] })
+  await app.url
+  app.kill('SIGTERM')
+  await until('nothing is left', () => processesOf(root).length === 0)
+  t.pass('nothing is left')
+})
+
+t.test('A signal during the start stops what was started', async t => {
+  const { root, main } = checkout(t)
+  const app = launch(t, {}, { main })
+  await until('the database is on its way', () => readdirSync(root).includes('.orientor'))
+  app.kill('SIGTERM')
+  t.equal(await app.ended, 0)
+  t.equal(app.output(), '', 'and nothing is said to have started')
+  await until('nothing is left', () => processesOf(root).length === 0)
+})
+
+t.test('A port in use is told, with exit code 1 and nothing left behind', async t => {
+  const other = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => { other.close() })
+  await once(other, 'listening')
+  const { port } = other.address() as AddressInfo
+  const app = launch(t, { PORT: String(port) }, { main })
+  t.equal(await app.ended, 1)
+  t.equal(app.output(), `The app could not start. Port ${port} of 127.0.0.1 is in use by another program. Stop that program, or choose another port: PORT=${port + 1}\n`)
+  await until('nothing is left', () => processesOf(root).length === 0)
+})
+
+t.test('An address that is not of this machine is told', async t => {
+  const app = launch(t, { HOST: '192.0.2.1' }, { main })
+  t.equal(await app.ended, 1)
+  t.match(app.output(), /^The app could not start\. The app cannot listen on port 0 of 192\.0\.2\.1 \(EADDRNOTAVAIL\)\. Choose others: HOST=127\.0\.0\.1 PORT=3000\n$/)
+})
+
+t.test('A wrong environment is told at once, with exit code 1', async t => {
+  const app = launch(t, { DATABASE_URL: 'postgres://ann:Hunter2#@db/app', PORT: 'http', LISTEN_URL: 'postgres://db/app' })
+  t.equal(await app.ended, 1)
+  t.match(app.output(), /^The configuration has 3 problems:\n {2}LISTEN_URL is not supported yet: .*\n {2}PORT must be .*\n {2}DATABASE_URL must be the URL of a PostgreSQL database, .*; received a string of \d+ characters\. Write for example DATABASE_URL=postgres:/)
+  t.notMatch(app.output(), /Hunter2/)
+})
+
+t.test('A .env file in the current folder is read; the environment counts for more', async t => {
+  const app = launch(t, { PORT: '0' }, { cwd: t.testdir({ '.env': 'PORT=x\nPG_PRESET=y\n' }) })
+  t.equal(await app.ended, 1)
+  t.match(app.output(), /^The configuration has a problem:\n {2}PG_PRESET must be one of/)
+})

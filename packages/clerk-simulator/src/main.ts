@@ -1,0 +1,3 @@
+import { startSimulator } from './start.js'
+
+process.exitCode = await startSimulator(process.env, process)

@@ -1,0 +1,207 @@
+import { notAllowed } from './clerk-error.js'
+import type { ClerkUser, NewUserInput, UserInput } from './clerk-user.js'
+import { type ClerkSession, SessionDirectory, type SessionEnd } from './session-directory.js'
+import { SessionTokens, type SignClaims, type TokenOptions } from './session-tokens.js'
+import type { PublicJwk, SigningKey } from './signing-key.js'
+import type { SimulatorClock } from './simulator-clock.js'
+import { UserDirectory } from './user-directory.js'
+import { filterUsers, pageOfUsers, type Query } from './user-query.js'
+import { type Delivery, type WebhookEndpoint, type WebhookEndpointInput, WebhookSender } from './webhook-sender.js'
+
+/** For whom to mint a token. */
+export interface MintInput extends TokenOptions {
+  readonly userId: string
+  /** Default is the latest active session of the user, or a new one. */
+  readonly sessionId?: string
+}
+
+/** Whom to sign out. */
+export interface SignOutInput {
+  readonly userId: string
+  /** Default is every active session of the user. */
+  readonly sessionId?: string
+  /** Default is `ended`. */
+  readonly how?: SessionEnd
+}
+
+/** What a simulator consists of. */
+export interface SimulatorParts {
+  readonly clock: SimulatorClock
+  readonly key: SigningKey
+  readonly sign: SignClaims
+  readonly secretKey: string
+  readonly webhookSecret: string
+  readonly authorizedParty: string
+  /** The origin at which the app listens. */
+  readonly origin: () => string
+  /** The `iss` of tokens when it is not the origin. */
+  readonly issuer: string | undefined
+}
+
+/** One simulated instance of Clerk: its users, sessions and tokens. Every change is told to the webhook endpoints. */
+export class Simulator {
+  readonly #parts: SimulatorParts
+  readonly #users: UserDirectory
+  readonly #sessions: SessionDirectory
+  readonly #tokens: SessionTokens
+  readonly #webhooks: WebhookSender
+  readonly #requestCounts = new Map<string, number>()
+
+  constructor (parts: SimulatorParts) {
+    this.#parts = parts
+    this.#users = new UserDirectory(parts.clock)
+    this.#sessions = new SessionDirectory(parts.clock)
+    this.#tokens = new SessionTokens(parts.clock, parts.sign)
+    this.#webhooks = new WebhookSender(parts.clock, parts.webhookSecret)
+  }
+
+  /** The `iss` of session tokens: the option, or the origin at which the app listens. */
+  get issuer (): string { return this.#parts.issuer ?? this.#parts.origin() }
+  /** Where the public keys are served. */
+  get jwksUrl (): string { return `${this.#parts.origin()}/.well-known/jwks.json` }
+  /** The base of the Backend API. */
+  get apiUrl (): string { return `${this.#parts.origin()}/v1` }
+  /** The bearer of the Backend API. */
+  get secretKey (): string { return this.#parts.secretKey }
+  /** The secret of webhook endpoints that were given none. */
+  get webhookSecret (): string { return this.#parts.webhookSecret }
+  /** The id of the instance, and the `kid` of its key. */
+  get instanceId (): string { return this.#parts.key.kid }
+  /** The public keys. */
+  get jwks (): { readonly keys: readonly PublicJwk[] } { return this.#parts.key.jwks }
+  /** How many requests came in so far, by method and route (`GET /v1/users/:id`), refused ones included. */
+  get requestCounts (): Readonly<Record<string, number>> { return Object.fromEntries(this.#requestCounts) }
+
+  /** Counts a request. */
+  countRequest (route: string): void {
+    this.#requestCounts.set(route, (this.#requestCounts.get(route) ?? 0) + 1)
+  }
+
+  /** One page of users, by the parameters of `GET /v1/users`. */
+  listUsers (query: Query): readonly ClerkUser[] {
+    return pageOfUsers(this.#users.all(), query)
+  }
+
+  /** How many users match the parameters of `GET /v1/users/count`. */
+  countUsers (query: Query): number {
+    return filterUsers(this.#users.all(), query).length
+  }
+
+  /** @throws ClerkError 404 when there is no such user */
+  getUser (id: string): ClerkUser {
+    return this.#users.get(id)
+  }
+
+  /** Makes a user; sends `user.created`. */
+  async createUser (input: NewUserInput = {}): Promise<ClerkUser> {
+    const user = this.#users.create(input)
+    this.#tell('user.created', inWebhook(user))
+    return user
+  }
+
+  /** Changes a user; sends `user.updated`. */
+  async updateUser (id: string, input: UserInput): Promise<ClerkUser> {
+    const user = this.#users.update(id, input)
+    this.#tell('user.updated', inWebhook(user))
+    return user
+  }
+
+  /** Bans a user and revokes the active sessions; sends `user.updated` and one `session.revoked` per session. */
+  async banUser (id: string): Promise<ClerkUser> {
+    const user = this.#users.setBanned(id, true)
+    this.#tell('user.updated', inWebhook(user))
+    for (const session of this.#sessions.activeOf(id)) this.#end(session, 'revoked')
+    return user
+  }
+
+  /** Lifts the ban; sends `user.updated`. The sessions stay revoked. */
+  async unbanUser (id: string): Promise<ClerkUser> {
+    const user = this.#users.setBanned(id, false)
+    this.#tell('user.updated', inWebhook(user))
+    return user
+  }
+
+  /** Deletes a user and the sessions; sends `user.deleted` only, which has no `updated_at`. */
+  async deleteUser (id: string): Promise<void> {
+    const user = this.#users.delete(id)
+    this.#sessions.forget(id)
+    this.#tell('user.deleted', { id, object: 'user', deleted: true, ...user.external_id !== null && { external_id: user.external_id } })
+  }
+
+  /** Signs a user in; sends `session.created`. @throws ClerkError 422 when the user is banned */
+  async createSession (userId: string): Promise<ClerkSession> {
+    if (this.#users.get(userId).banned) throw notAllowed('user_banned', `The user ${userId} is banned`)
+    this.#users.signedIn(userId)
+    const session = this.#sessions.open(userId)
+    this.#tellOfSession('session.created', session)
+    return session
+  }
+
+  /** Ends one session of a user, or all; sends `session.ended`, `session.removed` or `session.revoked` for each. */
+  async signOut ({ userId, sessionId, how = 'ended' }: SignOutInput): Promise<readonly ClerkSession[]> {
+    this.#users.get(userId)
+    const sessions = sessionId === undefined ? this.#sessions.activeOf(userId) : [this.#activeSession(sessionId, userId)]
+    return sessions.map(session => this.#end(session, how))
+  }
+
+  /** A signed session token. @throws ClerkError 404 for an unknown user or session, 422 for a banned user or a session that is over */
+  async mintToken ({ userId, sessionId, ...options }: MintInput): Promise<string> {
+    this.#users.get(userId)
+    const session = sessionId === undefined
+      ? this.#sessions.activeOf(userId).at(-1) ?? await this.createSession(userId)
+      : this.#activeSession(sessionId, userId)
+    return this.#tokens.mint({ issuer: this.issuer, authorizedParty: this.#parts.authorizedParty, kid: this.instanceId }, session, options)
+  }
+
+  /** Registers a webhook endpoint; from now on every event is sent to it. */
+  async addWebhookEndpoint (input: WebhookEndpointInput): Promise<WebhookEndpoint> {
+    return this.#webhooks.addEndpoint(input)
+  }
+
+  /** Unregisters a webhook endpoint. */
+  async removeWebhookEndpoint (id: string): Promise<void> {
+    this.#webhooks.removeEndpoint(id)
+  }
+
+  /** The latest 1000 deliveries, once everything sent so far is through. */
+  async deliveries (): Promise<readonly Delivery[]> {
+    return await this.#webhooks.deliveries()
+  }
+
+  /** Gives up deliveries under way. */
+  async close (): Promise<void> {
+    await this.#webhooks.close()
+  }
+
+  #activeSession (id: string, userId: string): ClerkSession {
+    const session = this.#sessions.get(id, userId)
+    if (session.status !== 'active') throw notAllowed('session_not_active', `The session ${id} is ${session.status}`)
+    return session
+  }
+
+  #end (session: ClerkSession, how: SessionEnd): ClerkSession {
+    const over = this.#sessions.end(session, how)
+    this.#tellOfSession(`session.${how}`, over)
+    return over
+  }
+
+  #tellOfSession (type: string, session: ClerkSession): void {
+    this.#tell(type, { ...session, user: inWebhook(this.#users.get(session.user_id)) })
+  }
+
+  #tell (type: string, data: unknown): void {
+    this.#webhooks.send({
+      data,
+      event_attributes: { http_request: { client_ip: '127.0.0.1', user_agent: 'clerk-simulator' } },
+      instance_id: this.instanceId,
+      object: 'event',
+      timestamp: this.#parts.clock.now(),
+      type
+    })
+  }
+}
+
+/** Webhooks do not carry private metadata. */
+function inWebhook (user: ClerkUser): ClerkUser {
+  return { ...user, private_metadata: null }
+}

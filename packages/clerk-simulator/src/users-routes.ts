@@ -1,0 +1,29 @@
+import type { FastifyInstance } from 'fastify'
+import { malformedAuthorization, wrongSecretKey } from './clerk-error.js'
+import type { RateLimit } from './rate-limit.js'
+import type { Simulator } from './simulator.js'
+import type { Query } from './user-query.js'
+
+/** What the Backend API needs. */
+export interface BackendApi {
+  readonly simulator: Simulator
+  readonly rateLimit: RateLimit
+}
+
+/** The Backend API: `GET /jwks`, `/users`, `/users/count` and `/users/:id`, each with the secret key as bearer. */
+export async function usersRoutes (app: FastifyInstance, { simulator, rateLimit }: BackendApi): Promise<void> {
+  app.addHook('onRequest', async request => {
+    const bearer = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1]
+    if (bearer === undefined) throw malformedAuthorization()
+    if (bearer !== simulator.secretKey) throw wrongSecretKey()
+  })
+
+  app.get('/jwks', () => simulator.jwks)
+
+  app.register(async limited => {
+    limited.addHook('onRequest', async () => { rateLimit.take() })
+    limited.get<{ Querystring: Query }>('/users', request => simulator.listUsers(request.query))
+    limited.get<{ Querystring: Query }>('/users/count', request => ({ object: 'total_count', total_count: simulator.countUsers(request.query) }))
+    limited.get<{ Params: { id: string } }>('/users/:id', request => simulator.getUser(request.params.id))
+  })
+}

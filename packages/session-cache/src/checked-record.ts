@@ -1,0 +1,55 @@
+import { deepFreeze, type LoadRequest, type UserRecord } from '@orientor/session-contract/core'
+import { errors } from './errors.js'
+
+type Unchecked = Readonly<Record<string, unknown>>
+
+/**
+ * What a source answered, frozen, once it is known to be a record of the user that was asked for.
+ *
+ * @throws ORI_CACHE_MALFORMED_RECORD naming the field and its rule, never a value
+ */
+export function checkedRecord (value: unknown, request: LoadRequest): UserRecord {
+  const flaw = recordFlaw(value, request)
+  if (flaw !== null) throw new errors.MalformedRecord(flaw)
+  return deepFreeze(value as UserRecord)
+}
+
+function recordFlaw (value: unknown, request: LoadRequest): string | null {
+  if (!isObject(value)) return 'it is not an object'
+  const { kind, revision } = value
+  if (!Number.isSafeInteger(revision) || (revision as number) < 0) return 'revision must be a whole number of at least 0'
+  if (kind === 'inactive' || kind === 'deleted' || kind === 'unknown') return null
+  if (kind !== 'active') return 'kind must be active, inactive, deleted or unknown'
+  return activeFlaw(value) ?? userFlaw(value['user'], request)
+}
+
+function activeFlaw (record: Unchecked): string | null {
+  const { sync, lastSyncedAtMs, tokensValidFromMs, revokedSessions } = record
+  if (sync !== 'performed' && sync !== 'skipped' && sync !== 'failed') return 'sync must be performed, skipped or failed'
+  if (!isInstantOrNull(lastSyncedAtMs)) return 'lastSyncedAtMs must be a finite number or null'
+  if (!isInstantOrNull(tokensValidFromMs) || tokensValidFromMs === null) return 'tokensValidFromMs must be a finite number'
+  if (!Array.isArray(revokedSessions) || !revokedSessions.every(session => typeof session === 'string')) return 'revokedSessions must be a list of strings'
+  return null
+}
+
+function userFlaw (user: unknown, request: LoadRequest): string | null {
+  if (!isObject(user)) return 'user must be an object'
+  if (typeof user['userId'] !== 'string' || user['userId'] === '') return 'user.userId must be a non-empty string'
+  if (user['issuer'] !== request.issuer || user['subject'] !== request.subject) return 'user.issuer and user.subject must be those of the request'
+  if (user['isActive'] !== true) return 'user.isActive must be true in an active record'
+  if (typeof user['onboardingCompleted'] !== 'boolean') return 'user.onboardingCompleted must be true or false'
+  for (const name of ['email', 'firstName', 'lastName']) {
+    if (user[name] !== null && typeof user[name] !== 'string') return `user.${name} must be a string or null`
+  }
+  if (!isInstantOrNull(user['providerUpdatedAt'])) return 'user.providerUpdatedAt must be a finite number or null'
+  if (user['profile'] !== null && !isObject(user['profile'])) return 'user.profile must be an object or null'
+  return null
+}
+
+function isObject (value: unknown): value is Unchecked {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isInstantOrNull (value: unknown): boolean {
+  return value === null || Number.isFinite(value)
+}

@@ -1,0 +1,24 @@
+import createError from '@fastify/error'
+import type { CodedError } from '@orientor/session-contract/core'
+
+/** Coded errors of the session cache. Match by `code`. All of them are defects (500), never outages. */
+export interface CacheErrors {
+  /** A source answered with something that is not a record of the user it was asked for. */
+  readonly MalformedRecord: CodedError<'ORI_CACHE_MALFORMED_RECORD', [string]>
+  /** A source did not answer a batch with one promise per request. */
+  readonly MalformedBatch: CodedError<'ORI_CACHE_MALFORMED_BATCH', [number, string]>
+  /** A load was asked for where nobody knows users. */
+  readonly NoSource: CodedError<'ORI_CACHE_NO_SOURCE'>
+}
+
+export const errors: CacheErrors = {
+  MalformedRecord: createError('ORI_CACHE_MALFORMED_RECORD',
+    'The source answered with a malformed record: %s. The rule: a record is what UserRecord of @orientor/session-contract says, for the user that was asked for. Mend the source.', 500),
+  MalformedBatch: createError('ORI_CACHE_MALFORMED_BATCH',
+    'The source must answer a batch of %s requests with as many promises, in their order; received %s. Mend the load() of the source.', 500),
+  NoSource: createError('ORI_CACHE_NO_SOURCE',
+    'No source of users is in scope. The rule: the cache loads from its option "source" or from the plugin that fills the slot "source". Give the option, or register @orientor/smart-sync in the same scope.', 500)
+}
+
+/** Codes of the errors above. */
+export type CacheErrorCode = InstanceType<CacheErrors[keyof CacheErrors]>['code']

@@ -1,0 +1,40 @@
+import type { Instrument } from '@orientor/session-contract/core'
+import type { CacheStats } from './cache-stats.js'
+
+type Reading = ReadonlyArray<readonly [label: Readonly<Record<string, string>>, count: keyof CacheStats]>
+
+/** What a cache shows to monitoring, beside its counters. */
+export function cacheInstruments (stats: () => CacheStats): readonly Instrument[] {
+  const instrument = (kind: Instrument['kind'], name: string, unit: string, help: string, reading: Reading): Instrument => ({
+    name: `orientor.session_cache.${name}`,
+    kind,
+    unit,
+    help,
+    read () {
+      const now = stats()
+      return reading.map(([labels, count]) => ({ labels, value: now[count] }))
+    }
+  })
+  return Object.freeze([
+    instrument('counter', 'lookups', '{lookup}', 'Lookups answered, by result', [
+      [{ result: 'hit' }, 'cacheHits'], [{ result: 'stale' }, 'staleHits'], [{ result: 'negative' }, 'negativeHits'], [{ result: 'miss' }, 'cacheMisses']
+    ]),
+    instrument('counter', 'misses', '{lookup}', 'Lookups that needed a load, by reason', [
+      [{ reason: 'cold' }, 'missesCold'], [{ reason: 'expired' }, 'missesExpired'], [{ reason: 'evicted' }, 'missesEvicted'],
+      [{ reason: 'invalidated' }, 'missesInvalidated'], [{ reason: 'epoch' }, 'missesEpoch'], [{ reason: 'staleness' }, 'missesStaleness'],
+      [{ reason: 'hint' }, 'missesHint']
+    ]),
+    instrument('counter', 'loads', '{load}', 'Loads begun', [[{}, 'loads']]),
+    instrument('counter', 'load_failures', '{load}', 'Loads that failed', [[{}, 'loadFailures']]),
+    instrument('counter', 'loads_overtaken', '{load}', 'Loads that an invalidation overtook', [[{}, 'loadsOvertaken']]),
+    instrument('counter', 'syncs', '{load}', 'Loads by what became of the sync with the provider', [
+      [{ result: 'performed' }, 'databaseSyncs'], [{ result: 'skipped' }, 'syncSkips'], [{ result: 'failed' }, 'syncFailures']
+    ]),
+    instrument('counter', 'departures', '{entry}', 'Entries that left, by reason', [
+      [{ reason: 'evicted' }, 'evictions'], [{ reason: 'expired' }, 'expired'], [{ reason: 'invalidated' }, 'invalidations']
+    ]),
+    instrument('gauge', 'entries', '{entry}', 'Entries in memory', [[{ kind: 'user' }, 'entries'], [{ kind: 'negative' }, 'negativeEntries']]),
+    instrument('gauge', 'in_flight', '{load}', 'Loads on their way', [[{}, 'inFlight']]),
+    instrument('gauge', 'waiting', '{lookup}', 'Lookups that wait for a load', [[{}, 'waiting']])
+  ])
+}

@@ -1,0 +1,75 @@
+import {
+  callable, durationMs, integer, invalidOption, objectWith, optional, readOptions, systemClock, withDefault,
+  type Clock, type OptionRules, type UserSource
+} from '@orientor/session-contract/core'
+
+/** Options of the session cache. All times are milliseconds. */
+export interface SessionCacheOptions {
+  /**
+   * How old a user may be, since its load was sent, to be served without asking the source again. Entries are given up to a tenth less,
+   * at random, so that they do not expire together.
+   *
+   * Default is 900000 (15 minutes).
+   */
+  readonly expireAfterMs?: number
+  /**
+   * The age from which a hit also starts one load behind it, so that a user in constant use never waits. Not above `expireAfterMs`, which
+   * turns it off. Default is 0.8 of `expireAfterMs`.
+   */
+  readonly refreshAfterMs?: number
+  /** How many users are kept, at most and at every instant. Default is 10000. Users who must not pass: a tenth of it, apart. */
+  readonly maxEntries?: number
+  /** How long after they expired users are still served, marked stale, while the source cannot be asked. 0: not at all. Default is 900000. */
+  readonly staleIfErrorMs?: number
+  /** How long is remembered that a user is inactive, deleted or unknown. 0: not at all. Default is 5000; at most 60000. */
+  readonly negativeTtlMs?: number
+  /** How often users who are too old to be served at all are dropped. Default is 300000 (5 minutes). */
+  readonly cleanupIntervalMs?: number
+  /** How long the source may take for a batch of loads. Default is 2000. */
+  readonly loadTimeoutMs?: number
+  /** How many requests may wait for loads at once; those beyond are answered with a stale user or 503. Default is 20000. */
+  readonly maxWaiters?: number
+  /** Where users come from. Default is the source of the scope (see @orientor/smart-sync). */
+  readonly source?: UserSource
+  /** Time. Default is the clock of the process. */
+  readonly clock?: Clock
+  /** Chance, from 0 to 1, for the jitter. Default is Math.random. */
+  readonly random?: () => number
+}
+
+/** The options with every default in place. */
+export interface SessionCacheSettings extends Required<Omit<SessionCacheOptions, 'source'>> {
+  readonly source: UserSource | null
+}
+
+type Input = { readonly [K in keyof SessionCacheOptions]-?: SessionCacheOptions[K] | undefined }
+
+const owner = '@orientor/session-cache'
+
+const rules: OptionRules<Input> = {
+  expireAfterMs: withDefault(durationMs(), 900_000),
+  refreshAfterMs: optional(durationMs()),
+  maxEntries: withDefault(integer({ min: 1, max: 10_000_000 }), 10_000),
+  staleIfErrorMs: withDefault(durationMs({ min: 0 }), 900_000),
+  negativeTtlMs: withDefault(durationMs({ min: 0, max: 60_000 }), 5_000),
+  cleanupIntervalMs: withDefault(durationMs(), 300_000),
+  loadTimeoutMs: withDefault(durationMs(), 2_000),
+  maxWaiters: withDefault(integer({ min: 1 }), 20_000),
+  source: optional(objectWith<UserSource>('a source of users: an object with load(batch, deadline)', ['load'])),
+  clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock),
+  random: withDefault(callable<() => number>('() => number from 0 to 1'), Math.random)
+}
+
+/**
+ * Reads the options: refuses unknown ones, sets the defaults.
+ *
+ * @throws ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received
+ */
+export function resolveOptions (input: SessionCacheOptions | undefined): SessionCacheSettings {
+  const read = readOptions<Input>(owner, input, rules) as SessionCacheSettings & Input
+  const refreshAfterMs = read.refreshAfterMs ?? Math.max(1, Math.floor(read.expireAfterMs * 0.8))
+  if (refreshAfterMs > read.expireAfterMs) {
+    throw invalidOption(owner, `option "refreshAfterMs" must not be above expireAfterMs (${read.expireAfterMs}); received ${refreshAfterMs}.`)
+  }
+  return Object.freeze({ ...read, refreshAfterMs, source: read.source ?? null })
+}

@@ -1,0 +1,327 @@
+import {
+  sessionKeyHash, SourceUnavailable, splitSessionKey,
+  type Clock, type Deadline, type Identity, type LoadRequest, type SessionKey, type SessionKeyHash, type UserChange, type UserRecord
+} from '@orientor/session-contract/core'
+import { CacheCounters, statsOf, type CacheStats, type MissReason } from './cache-stats.js'
+import { checkedRecord } from './checked-record.js'
+import { answers, Flight, type Demand, type Landing } from './flight.js'
+import { ageOf, freshnessOf, jitteredDown } from './freshness.js'
+import { SessionEntry } from './session-entry.js'
+import { SessionStore } from './session-store.js'
+
+/** What a cache is made of. */
+export interface UserSessionCacheParts {
+  /**
+   * Loads one user. Calls `departed` in the instant before the data may be read, and must settle in the end.
+   * What it resolves with is checked.
+   */
+  readonly load: (request: LoadRequest, departed: () => void) => Promise<UserRecord>
+  readonly clock: Clock
+  /** From 0 to 1, for the jitter. */
+  readonly random: () => number
+  readonly maxEntries: number
+  readonly maxWaiters: number
+  readonly expireAfterMs: number
+  readonly refreshAfterMs: number
+  readonly staleIfErrorMs: number
+  readonly negativeTtlMs: number
+}
+
+/** What a preload did. */
+export interface Preloaded {
+  /** Users that are in memory now, by this preload or from before. */
+  readonly loaded: number
+  /** Users that could not be loaded, or must not pass. */
+  readonly failed: number
+}
+
+/** How many users a preload asks for at once: one batch. */
+const preloadChunk = 500
+/** How long a hit waits after it has started a load behind it before another may, in milliseconds of the entry's age. */
+const refreshPauseMs = 1000
+
+/**
+ * The users in memory, and the only place that changes them. Every change is synchronous: when invalidateUser(), invalidateAll() or apply()
+ * has returned, no later lookup is answered by what it named, whatever loads are on their way.
+ *
+ * Users who must not pass (inactive, deleted, unknown) are kept apart, for `negativeTtlMs`, in a store a tenth of the size, so that
+ * invented subjects cannot drive out real users; they are never served stale.
+ */
+export class UserSessionCache {
+  readonly counters: CacheCounters = new CacheCounters()
+  readonly #load: UserSessionCacheParts['load']
+  readonly #parts: UserSessionCacheParts
+  readonly #users: SessionStore
+  readonly #barred: SessionStore
+  readonly #flights = new Map<SessionKeyHash, Flight>()
+  readonly #idle: Array<() => void> = []
+  #epoch = 0
+  #inFlight = 0
+  #waiting = 0
+  #closed = false
+  #sweeping: Iterator<SessionEntry, void, undefined> | null = null
+
+  constructor (parts: UserSessionCacheParts) {
+    this.#parts = parts
+    this.#load = parts.load
+    this.#users = new SessionStore(parts.maxEntries)
+    this.#barred = new SessionStore(Math.ceil(parts.maxEntries / 10))
+  }
+
+  /** The entry of a user, if there is one, whatever its age; remembered in the identity, so that the next time costs no look-up. */
+  find (identity: Identity): SessionEntry | null {
+    const remembered = identity.memo.entry
+    if (remembered instanceof SessionEntry && this.holds(remembered)) return remembered
+    const found = this.get(identity.key)
+    if (found !== null) identity.memo.entry = found
+    return found
+  }
+
+  /** The entry under a key, if there is one, whatever its age. */
+  get (key: SessionKey): SessionEntry | null {
+    const keyHash = sessionKeyHash(key)
+    return this.#users.get(keyHash) ?? this.#barred.get(keyHash) ?? null
+  }
+
+  /** Whether an entry that somebody remembers may still be served. */
+  holds (entry: SessionEntry): boolean {
+    return this.#users.holds(entry) || this.#barred.holds(entry)
+  }
+
+  /** Counts a hit and tells the store. */
+  hit (entry: SessionEntry): void {
+    entry.visited = true
+    if (entry.stale === null) this.counters.negative++
+    else this.counters.hits++
+  }
+
+  /** Why there is no entry for this identity, as far as its memory goes. */
+  whyMissing (identity: Identity): MissReason {
+    const remembered = identity.memo.entry
+    if (!(remembered instanceof SessionEntry)) return 'cold'
+    const why = this.#users.whyLeft(remembered) ?? this.#barred.whyLeft(remembered)
+    if (why === 'cleared') return 'epoch'
+    return why === null || why === 'replaced' ? 'cold' : why
+  }
+
+  /**
+   * Loads a user, or joins the load that is on its way. A load that does not meet the demand is followed by another.
+   *
+   * Rejects with SourceUnavailable when the source is not to be had, too many wait already, or the cache is closed; with what the
+   * source threw when that is a defect; with ORI_CACHE_MALFORMED_RECORD.
+   */
+  async load (request: LoadRequest, demand: Demand): Promise<Landing> {
+    if (this.#waiting >= this.#parts.maxWaiters) throw new SourceUnavailable(`${this.#waiting} requests wait for a load already`)
+    const keyHash = sessionKeyHash(request.key)
+    this.#waiting++
+    try {
+      for (;;) {
+        const flight = this.#flights.get(keyHash) ?? this.#begin(keyHash, request)
+        const boarding = { floor: flight.floor, departed: flight.departed }
+        const landing = await flight.landing
+        if (answers(landing, demand, boarding)) return landing
+      }
+    } finally {
+      this.#waiting--
+    }
+  }
+
+  /** Loads a user behind a hit, unless a load is on its way. The next attempt for this entry comes a second later at the earliest. */
+  refresh (entry: SessionEntry, request: LoadRequest, ageMs: number): void {
+    entry.refreshAfterMs = ageMs + refreshPauseMs
+    if (this.#closed || this.#flights.has(entry.keyHash)) return
+    this.counters.refreshes++
+    this.#begin(entry.keyHash, request)
+  }
+
+  /**
+   * Takes note of a change. An announcement whose revision is known already is old news and changes nothing.
+   * A load that is on its way is stored only if it brings at least this revision.
+   */
+  apply (change: UserChange): void {
+    if (change.kind === 'all') this.invalidateAll()
+    else this.#invalidate(change.keyHash, change.revision)
+  }
+
+  /** Drops a user. Loads on their way are not stored. Returns whether the user was in memory. */
+  invalidateUser (key: SessionKey): boolean {
+    return this.#invalidate(sessionKeyHash(key), null)
+  }
+
+  /** Drops everything. Loads on their way are not stored. Returns the number of users that were in memory. */
+  invalidateAll (): number {
+    this.#epoch++
+    for (const [keyHash, flight] of this.#flights) {
+      if (flight.departed) this.#flights.delete(keyHash)
+    }
+    this.#barred.clear()
+    return this.#users.clear()
+  }
+
+  /**
+   * Loads users before anybody asks for them; those that are fresh already are left alone, and no more than `maxEntries` are loaded.
+   * Users whom the provider did not confirm are not created. Never rejects for a user who cannot be loaded.
+   */
+  async preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<Preloaded> {
+    const wanted = [...new Set(keys)].slice(0, this.#parts.maxEntries)
+    let loaded = 0
+    for (let start = 0; start < wanted.length && deadline?.signal.aborted !== true; start += preloadChunk) {
+      const chunk = await Promise.all(wanted.slice(start, start + preloadChunk).map(key => this.#preloadOne(key)))
+      loaded += chunk.filter(Boolean).length
+    }
+    return { loaded, failed: wanted.length - loaded }
+  }
+
+  /** The users that were loaded last, newest first. */
+  recent (limit: number): readonly SessionKey[] {
+    return this.#users.newest(limit).map(entry => entry.key)
+  }
+
+  /**
+   * Drops what is too old to be served at all, looking at no more than `limit` entries; the next call goes on from there.
+   *
+   * @returns whether this pass over all entries is complete
+   */
+  sweep (limit: number): boolean {
+    this.#sweeping ??= this.#everyEntry()
+    const monotonicMs = this.#parts.clock.monotonic()
+    const wallMs = this.#parts.clock.now()
+    for (let looked = 0; looked < limit; looked++) {
+      const next = this.#sweeping.next()
+      if (next.done === true) {
+        this.#sweeping = null
+        return true
+      }
+      if (ageOf(next.value, monotonicMs, wallMs) >= next.value.deadAfterMs) this.expire(next.value)
+    }
+    return false
+  }
+
+  /** Drops an entry that is too old to be served at all. */
+  expire (entry: SessionEntry): void {
+    this.#users.remove(entry, 'expired')
+    this.#barred.remove(entry, 'expired')
+  }
+
+  /** Resolves when no load is on its way. */
+  idle (): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve()
+    return new Promise(resolve => { this.#idle.push(resolve) })
+  }
+
+  /** Begins no further load and resolves when the last one has ended. What is in memory can still be served. */
+  close (): Promise<void> {
+    this.#closed = true
+    return this.idle()
+  }
+
+  stats (): CacheStats {
+    return statsOf(this.counters, this.#users.counts, {
+      entries: this.#users.size,
+      negativeEntries: this.#barred.size,
+      inFlight: this.#inFlight,
+      waiting: this.#waiting
+    })
+  }
+
+  #invalidate (keyHash: SessionKeyHash, revision: number | null): boolean {
+    const flight = this.#flights.get(keyHash)
+    flight?.announce(revision)
+    // No revision can satisfy it any more: whoever comes now needs a load that begins now.
+    if (flight?.floor === Infinity) this.#flights.delete(keyHash)
+    const known = this.#users.get(keyHash)
+    this.#drop(this.#users, known, revision)
+    this.#drop(this.#barred, this.#barred.get(keyHash), revision)
+    return known !== undefined
+  }
+
+  #drop (store: SessionStore, entry: SessionEntry | undefined, revision: number | null): void {
+    if (entry !== undefined && (revision === null || entry.revision < revision)) store.remove(entry, 'invalidated')
+  }
+
+  #begin (keyHash: SessionKeyHash, request: LoadRequest): Flight {
+    if (this.#closed) throw new SourceUnavailable('The session cache is closed')
+    this.counters.loads++
+    this.#inFlight++
+    const flight = new Flight(keyHash, request, flight => this.#fly(flight))
+    this.#flights.set(keyHash, flight)
+    return flight
+  }
+
+  async #fly (flight: Flight): Promise<Landing> {
+    try {
+      const answer = await this.#load(flight.request, () => { flight.depart(this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now()) })
+      const landing = this.#land(flight, checkedRecord(answer, flight.request))
+      this.counters.lastLoadFailed = false
+      return landing
+    } catch (error) {
+      this.counters.loadFailures++
+      this.counters.lastLoadFailed = true
+      throw error
+    } finally {
+      if (this.#flights.get(flight.keyHash) === flight) this.#flights.delete(flight.keyHash)
+      if (--this.#inFlight === 0) for (const resolve of this.#idle.splice(0)) resolve()
+    }
+  }
+
+  #land (flight: Flight, record: UserRecord): Landing {
+    if (record.kind === 'active') this.counters.syncs[record.sync]++
+    const hintMs = Math.max(flight.hintMs, record.kind === 'active' ? record.user.providerUpdatedAt ?? -Infinity : -Infinity)
+    const stored = flight.mayStore(record, this.#epoch)
+    if (!stored) this.counters.loadsOvertaken++
+    return {
+      record,
+      entry: stored ? this.#store(flight, record, hintMs) : null,
+      loadedAtMs: flight.loadedAtMs,
+      loadedWallMs: flight.loadedWallMs,
+      hintMs,
+      byIdentity: flight.request.identity !== null
+    }
+  }
+
+  #store (flight: Flight, record: UserRecord, hintMs: number): SessionEntry | null {
+    const { expireAfterMs, refreshAfterMs, staleIfErrorMs, negativeTtlMs, random } = this.#parts
+    const active = record.kind === 'active'
+    const [store, other] = active ? [this.#users, this.#barred] : [this.#barred, this.#users]
+    const past = other.get(flight.keyHash)
+    if (past !== undefined) other.remove(past, 'invalidated')
+    // To a preload the provider may be silent about a user whom a token would create.
+    if (!active && (negativeTtlMs === 0 || (record.kind === 'unknown' && flight.request.identity === null))) return null
+
+    const jitter = random()
+    const expiresMs = active ? jitteredDown(expireAfterMs, jitter) : negativeTtlMs
+    const entry = new SessionEntry({
+      key: flight.request.key,
+      keyHash: flight.keyHash,
+      record,
+      loadedAtMs: flight.loadedAtMs,
+      loadedWallMs: flight.loadedWallMs,
+      refreshAfterMs: active ? jitteredDown(refreshAfterMs, jitter) : Infinity,
+      expireAfterMs: expiresMs,
+      deadAfterMs: active ? expiresMs + staleIfErrorMs : expiresMs,
+      hintMs
+    })
+    store.put(entry)
+    return entry
+  }
+
+  async #preloadOne (key: SessionKey): Promise<boolean> {
+    const monotonicMs = this.#parts.clock.monotonic()
+    const wallMs = this.#parts.clock.now()
+    const known = this.get(key)
+    if (known !== null && freshnessOf(known, ageOf(known, monotonicMs, wallMs), null) === 'fresh') return known.stale !== null
+    const request = { key, ...splitSessionKey(key), identity: null }
+    try {
+      const landing = await this.load(request, { monotonicMs, wallMs, maxAgeMs: Infinity, hintMs: -Infinity, byIdentity: false })
+      return landing.entry?.stale != null
+    } catch {
+      // Counted by the load; a preload is a convenience.
+      return false
+    }
+  }
+
+  * #everyEntry (): Generator<SessionEntry, void, undefined> {
+    yield * this.#users.entries()
+    yield * this.#barred.entries()
+  }
+}

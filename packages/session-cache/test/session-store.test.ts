@@ -1,0 +1,198 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { SessionEntry } from '../src/session-entry.js'
+import { SessionStore } from '../src/session-store.js'
+import { hashOf, keyOf, recordOf } from './fixtures/setup.js'
+
+const hashes = new Map<string, ReturnType<typeof hashOf>>()
+
+function entryOf (subject: string): SessionEntry {
+  const keyHash = hashes.get(subject) ?? hashOf(subject)
+  hashes.set(subject, keyHash)
+  return new SessionEntry({
+    key: keyOf(subject), keyHash, record: recordOf(subject), loadedAtMs: 0, loadedWallMs: 0, refreshAfterMs: 80, expireAfterMs: 100, deadAfterMs: 200, hintMs: 0
+  })
+}
+
+function subjectsOf (store: SessionStore): string[] {
+  return store.newest(Infinity).map(entry => entry.key.split(' ')[1]!)
+}
+
+/** SIEVE as a list: newest first, with the hand as a subject. */
+class NaiveSieve {
+  queue: Array<{ subject: string, visited: boolean }> = []
+  hand: string | null = null
+  readonly max: number
+
+  constructor (max: number) {
+    this.max = max
+  }
+
+  put (subject: string): void {
+    if (this.queue.some(node => node.subject === subject)) return
+    if (this.queue.length >= this.max) this.evict()
+    this.queue.unshift({ subject, visited: false })
+  }
+
+  hit (subject: string): void {
+    const node = this.queue.find(node => node.subject === subject)
+    if (node !== undefined) node.visited = true
+  }
+
+  remove (subject: string): void {
+    const at = this.queue.findIndex(node => node.subject === subject)
+    if (at === -1) return
+    if (this.hand === subject) this.hand = this.queue[at - 1]?.subject ?? null
+    this.queue.splice(at, 1)
+  }
+
+  evict (): void {
+    let at = this.hand === null ? this.queue.length - 1 : this.queue.findIndex(node => node.subject === this.hand)
+    while (this.queue[at]!.visited) {
+      this.queue[at]!.visited = false
+      at = at === 0 ? this.queue.length - 1 : at - 1
+    }
+    this.hand = this.queue[at]!.subject
+    this.remove(this.hand)
+  }
+
+  clear (): void {
+    this.queue = []
+    this.hand = null
+  }
+}
+
+interface Real { store: SessionStore }
+type Step = fc.Command<NaiveSieve, Real>
+
+function step (text: string, run: (model: NaiveSieve, real: Real) => void): Step {
+  return {
+    check: () => true,
+    toString: () => text,
+    run (model, real) {
+      run(model, real)
+      const { store } = real
+      const { stored, evicted, expired, invalidated } = store.counts
+      if (JSON.stringify(subjectsOf(store)) !== JSON.stringify(model.queue.map(node => node.subject))) throw new Error('the queues differ')
+      if (store.size !== model.queue.length || store.size > store.maxEntries) throw new Error('the size is wrong')
+      if (store.size !== stored - evicted - expired - invalidated) throw new Error('the counts do not add up')
+      if ([...store.entries()].length !== store.size) throw new Error('index and queue differ')
+      const oldestFirst: string[] = []
+      for (let entry = store.newest(Infinity).at(-1) ?? null; entry !== null; entry = entry.newer) oldestFirst.unshift(entry.key.split(' ')[1]!)
+      if (oldestFirst.join() !== subjectsOf(store).join()) throw new Error('the links do not agree')
+    }
+  }
+}
+
+t.test('the store does what a naive SIEVE of the same bound does, over random commands', async t => {
+  const subject = fc.nat({ max: 11 }).map(String)
+  const commands = fc.commands([
+    subject.map(name => step(`put ${name}`, (model, { store }) => { store.put(entryOf(name)); model.put(name) })),
+    subject.map(name => step(`hit ${name}`, (model, { store }) => {
+      const entry = store.get(hashOf(name))
+      if (entry !== undefined) entry.visited = true
+      model.hit(name)
+    })),
+    subject.map(name => step(`remove ${name}`, (model, { store }) => {
+      const entry = store.get(hashOf(name))
+      if (entry !== undefined) store.remove(entry, 'invalidated')
+      model.remove(name)
+    })),
+    fc.constant(step('clear', (model, { store }) => { store.clear(); model.clear() }))
+  ], { maxCommands: 60 })
+  fc.assert(fc.property(fc.integer({ min: 1, max: 8 }), commands, (max, steps) => {
+    fc.modelRun(() => ({ model: new NaiveSieve(max), real: { store: new SessionStore(max) } }), steps)
+  }), { numRuns: 300 })
+  t.pass()
+})
+
+t.test('the bound holds over all shards together, and small stores have one shard', async t => {
+  t.equal(new SessionStore(1).shards, 1)
+  t.equal(new SessionStore(1024).shards, 1)
+  t.equal(new SessionStore(10_000).shards, 16)
+  t.equal(new SessionStore(1_000_000).shards, 256)
+  const store = new SessionStore(2000)
+  for (let user = 0; user < 5000; user++) {
+    store.put(entryOf(`user-${user}`))
+    if (store.size > 2000) t.fail('above the bound')
+  }
+  t.equal(store.size, 2000)
+  t.equal(store.counts.evicted, 3000)
+})
+
+t.test('a scan of users who are seen once does not drive out those who are seen again', async t => {
+  const store = new SessionStore(100)
+  const regulars = Array.from({ length: 50 }, (_, index) => entryOf(`regular-${index}`))
+  for (const entry of regulars) {
+    store.put(entry)
+    entry.visited = true
+  }
+  for (let user = 0; user < 400; user++) {
+    store.put(entryOf(`passer-by-${user}`))
+    for (const entry of regulars) if (store.holds(entry)) entry.visited = true
+  }
+  t.ok(regulars.every(entry => store.holds(entry)))
+})
+
+t.test('an eviction passes over a bounded number of entries even when all were hit', async t => {
+  const store = new SessionStore(4000)
+  const entries = Array.from({ length: 4000 }, (_, index) => entryOf(`user-${index}`))
+  for (const entry of entries) {
+    store.put(entry)
+    entry.visited = true
+  }
+  store.put(entryOf('one more'))
+  t.equal(store.size, 4000)
+  t.equal(entries.filter(entry => store.holds(entry) && !entry.visited).length, 512)
+})
+
+t.test('an entry knows that it left, and why', async t => {
+  const store = new SessionStore(2)
+  const [first, second, third] = [entryOf('1'), entryOf('2'), entryOf('3')]
+  t.notOk(store.holds(first))
+  t.equal(store.whyLeft(first), null)
+  store.put(first)
+  t.ok(store.holds(first))
+  t.equal(store.whyLeft(first), null)
+  store.put(second)
+  store.put(third)
+  t.equal(store.whyLeft(first), 'evicted')
+  const again = entryOf('2')
+  store.put(again)
+  t.notOk(store.holds(second))
+  t.equal(store.whyLeft(second), 'replaced')
+  t.equal(store.counts.replaced, 1)
+  store.remove(again, 'expired')
+  store.remove(again, 'expired')
+  t.equal(store.whyLeft(again), 'expired')
+  t.equal(store.counts.expired, 1)
+  t.equal(store.clear(), 1)
+  t.notOk(store.holds(third))
+  t.equal(store.whyLeft(third), 'cleared')
+  t.equal(new SessionStore(2).whyLeft(third), null, 'in another store it never was')
+})
+
+t.test('a cleared store lets go of its entries piecemeal, whoever remembers one of them', async t => {
+  const store = new SessionStore(200)
+  const entries = Array.from({ length: 150 }, (_, index) => entryOf(`user-${index}`))
+  for (const entry of entries.slice(0, 100)) store.put(entry)
+  store.clear()
+  for (const entry of entries.slice(100)) store.put(entry)
+  store.clear()
+  store.clear()
+  for (let user = 0; user < 5; user++) store.put(entryOf(`later-${user}`))
+  t.ok(entries.every(entry => entry.newer === null && entry.older === null))
+  t.equal(store.size, 5)
+})
+
+t.test('entries may come and go while all of them are walked through', async t => {
+  const store = new SessionStore(100)
+  for (let user = 0; user < 100; user++) store.put(entryOf(`user-${user}`))
+  let seen = 0
+  for (const entry of store.entries()) {
+    if (seen++ % 2 === 0) store.remove(entry, 'expired')
+    if (seen === 50) store.put(entryOf('newcomer'))
+  }
+  t.equal(seen, 101)
+  t.equal(store.size, 50)
+})

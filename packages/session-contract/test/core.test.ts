@@ -1,0 +1,252 @@
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { ManualClock } from '@orientor/test-kit'
+import { expectTypeOf } from 'expect-type'
+import t from 'tap'
+import {
+  callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
+  isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
+  SourceUnavailable, splitSessionKey, startDeadline, systemClock, text, userOutcome, withDefault,
+  type ActiveRecord, type ContractErrorCode, type SessionOutcome
+} from '../src/core.js'
+
+const issuer = 'https://clerk.example.com'
+
+t.test('a session key joins issuer and subject exactly, and splits at the first space', async t => {
+  const key = sessionKey(issuer, 'auth0|a b')
+  t.equal(key, `${issuer} auth0|a b`)
+  t.strictSame(splitSessionKey(key), { issuer, subject: 'auth0|a b' })
+  t.not(sessionKey(issuer, 'User'), sessionKey(issuer, 'user'), 'case is kept')
+})
+
+t.test('a session key hash is the SHA-256 of the key in hexadecimal', async t => {
+  const key = sessionKey(issuer, 'user_é')
+  t.equal(sessionKeyHash(key), createHash('sha256').update(Buffer.from(`${issuer} user_é`, 'utf8')).digest('hex'))
+})
+
+t.test('issuers and subjects that cannot name a user are refused without being repeated', async t => {
+  const subjects: unknown[] = ['', 'a\0b', '\ud800', 'x'.repeat(256), 'é'.repeat(128), 7, null, undefined, {}]
+  for (const subject of subjects) t.throws(() => sessionKey(issuer, subject as string), { code: 'ORI_CONTRACT_INVALID_SESSION_KEY' }, JSON.stringify(subject)?.slice(0, 20))
+  for (const bad of ['', 'https://a b', 'a\tb', 'a\u0007', '\udc00', 5]) t.throws(() => sessionKey(bad as string, 'x'), { code: 'ORI_CONTRACT_INVALID_SESSION_KEY' })
+  t.doesNotThrow(() => sessionKey(issuer, 'x'.repeat(255)))
+  t.doesNotThrow(() => sessionKey(issuer, '__proto__'))
+  const canary = 'canary\0canary'
+  try {
+    sessionKey(issuer, canary)
+  } catch (error) {
+    t.notMatch((error as Error).message, /canary/)
+  }
+})
+
+t.test('an identity is frozen but for its memo, and its claims are frozen all the way down', async t => {
+  const identity = createIdentity({ issuer, subject: 'u', claims: { roles: ['a', { deep: 1 }] } })
+  t.ok(Object.isFrozen(identity))
+  t.throws(() => { (identity.claims['roles'] as string[]).push('admin') }, TypeError)
+  t.throws(() => { Object.assign((identity.claims['roles'] as object[])[1]!, { deep: 2 }) }, TypeError)
+  identity.memo.entry = 1
+  t.match(identity, { kind: 'identity', sessionId: null, issuedAtMs: null, providerUpdatedAt: null })
+  const full = createIdentity({ issuer, subject: 'u', sessionId: 's', issuedAtMs: 1, providerUpdatedAt: 2 })
+  t.match(full, { sessionId: 's', issuedAtMs: 1, providerUpdatedAt: 2, claims: {} })
+})
+
+t.test('deepFreeze leaves values that are not plain trees alone', async t => {
+  const date = new Date(0)
+  const tree = deepFreeze({ date, none: null, list: [1], bare: Object.create(null) as object })
+  t.ok(Object.isFrozen(tree.list) && Object.isFrozen(tree.bare))
+  t.notOk(Object.isFrozen(date))
+  t.equal(deepFreeze(5), 5)
+})
+
+const record: ActiveRecord = {
+  kind: 'active',
+  user: deepFreeze({ userId: '1', issuer, subject: 'u', email: null, firstName: null, lastName: null, isActive: true, onboardingCompleted: false, providerUpdatedAt: null, profile: null }),
+  revision: 1,
+  sync: 'skipped',
+  lastSyncedAtMs: 5,
+  tokensValidFromMs: 0,
+  revokedSessions: []
+}
+
+t.test('outcomeOf maps every record to one outcome', async t => {
+  const identity = createIdentity({ issuer, subject: 'u', sessionId: 's1', issuedAtMs: 10_000 })
+  const outcome = outcomeOf(record, identity, 'source', 77)
+  t.strictSame(outcome, { kind: 'user', user: record.user, stale: false, from: 'source', cachedAtMs: 77, dbSynced: true, lastSyncedAtMs: 5 })
+  t.ok(Object.isFrozen(outcome))
+  t.match(outcomeOf({ ...record, sync: 'failed' }, identity, 'cache', 1), { dbSynced: false, from: 'cache' })
+  t.strictSame(outcomeOf({ kind: 'inactive', revision: 1 }, identity, 'source', 1), { kind: 'forbidden', reason: 'inactive' })
+  for (const kind of ['deleted', 'unknown'] as const) t.match(outcomeOf({ kind, revision: 1 }, identity, 'source', 1), { kind: 'refused', error: 'invalid_token' })
+  t.equal(userOutcome(record, 'cache', 1, true).stale, true)
+})
+
+t.test('a token issued in or before the second from which tokens count is revoked', async t => {
+  const issued = (issuedAtMs: number | null, sessionId: string | null = null) => createIdentity({ issuer, subject: 'u', issuedAtMs, sessionId })
+  const cut = { ...record, tokensValidFromMs: 10_500 }
+  t.equal(isRevoked(cut, issued(10_999)), true, 'the same second')
+  t.equal(isRevoked(cut, issued(9_999)), true)
+  t.equal(isRevoked(cut, issued(11_000)), false)
+  t.equal(isRevoked(cut, issued(null)), true, 'a token that does not tell its age cannot be trusted after a revocation')
+  t.equal(isRevoked(record, issued(null)), false)
+  t.equal(isRevoked({ ...record, revokedSessions: ['s1'] }, issued(1, 's1')), true)
+  t.equal(isRevoked({ ...record, revokedSessions: ['s1'] }, issued(1, 's2')), false)
+  t.equal(isRevoked({ ...record, revokedSessions: ['s1'] }, issued(1)), false)
+  t.match(outcomeOf({ ...record, revokedSessions: ['s1'] }, issued(1, 's1'), 'cache', 1), { kind: 'refused', error: 'invalid_token' })
+})
+
+t.test('SourceUnavailable is recognised across copies of the package, and nothing else is', async t => {
+  const cause = new Error('down')
+  const error = new SourceUnavailable('no database', { retryAfterMs: 5, cause })
+  t.match(error, { code: 'ORI_SOURCE_UNAVAILABLE', retryAfterMs: 5, cause, name: 'SourceUnavailable' })
+  t.equal(new SourceUnavailable('x').retryAfterMs, 1000)
+  const foreign = Object.defineProperty(new Error('copy'), Symbol.for('@orientor/session-contract/source-unavailable'), { value: true })
+  t.ok(error instanceof SourceUnavailable && foreign instanceof SourceUnavailable)
+  for (const other of [new Error('x'), null, 'x']) t.notOk((other as unknown) instanceof SourceUnavailable)
+})
+
+t.test('a deadline aborts at its instant, and not once released', async t => {
+  const clock = new ManualClock()
+  const deadline = startDeadline(clock, 100)
+  t.equal(deadline.atMs, clock.monotonic() + 100)
+  clock.advance(99)
+  t.notOk(deadline.signal.aborted)
+  clock.advance(1)
+  t.equal((deadline.signal.reason as Error).name, 'TimeoutError')
+  const released = startDeadline(clock, 100)
+  released.release()
+  clock.advance(1000)
+  t.notOk(released.signal.aborted)
+})
+
+t.test('the system clock tells the time of this process', async t => {
+  t.ok(Math.abs(systemClock.now() - Date.now()) < 1000)
+  t.ok(systemClock.monotonic() <= performance.now())
+  systemClock.setTimer(() => { t.fail('cancelled') }, 1).cancel()
+  await new Promise<void>(resolve => { setTimeout(resolve, 60_000).unref(); systemClock.setTimer(resolve, 0); setTimeout(() => {}, 50) })
+})
+
+const micro = (text: string): number => Date.parse(`${text.slice(0, 23)}Z`)
+const instants: ReadonlyArray<readonly [unknown, string | null]> = [
+  [1749982830, '2025-06-15T10:20:30.000'], [1749982830.25, '2025-06-15T10:20:30.250'], [1749982830123, '2025-06-15T10:20:30.123'],
+  ['1749982830', '2025-06-15T10:20:30.000'], ['1749982830123', '2025-06-15T10:20:30.123'], ['1749982830.5', '2025-06-15T10:20:30.500'],
+  [1749982830123456, '2025-06-15T10:20:30.123'], [31536000000, null], [12345678901, null], [0, null], [-1749982830, null], [NaN, null], [Infinity, null],
+  [20250615102030, null], [20250615, null], [638855796300000000, null], [133944204300000000, null],
+  ['2025-06-15T10:20:30Z', '2025-06-15T10:20:30.000'], ['2025-06-15T10:20:30.5Z', '2025-06-15T10:20:30.500'], ['2025-06-15T10:20:30.123Z', '2025-06-15T10:20:30.123'],
+  ['2025-06-15T10:20:30.123456Z', '2025-06-15T10:20:30.123'], ['2025-06-15T10:20:30.1239999Z', '2025-06-15T10:20:30.123'],
+  ['2025-06-15T10:20:30+00:00', '2025-06-15T10:20:30.000'], ['2025-06-15T12:20:30+02:00', '2025-06-15T10:20:30.000'], ['2025-06-15T02:20:30-08:00', '2025-06-15T10:20:30.000'],
+  ['2025-06-15 10:20:30.123456+00', '2025-06-15T10:20:30.123'], ['2025-06-15t10:20:30z', '2025-06-15T10:20:30.000'], ['2025-06-15T10:20:30+0200', '2025-06-15T08:20:30.000'],
+  ['2025-06-15T10:20:30', null], ['2025-06-15', null], ['2025-06-15T10:20Z', null], ['2025-02-29T10:20:30Z', null], ['2024-02-29T10:20:30Z', '2024-02-29T10:20:30.000'],
+  ['2025-06-31T10:20:30Z', null], ['2025-06-15T24:00:00Z', null], ['2025-06-15T10:20:60Z', null], ['+012025-06-15T10:20:30Z', null], ['9999-12-31T23:59:59Z', null],
+  ['0001-01-01T00:00:00Z', null], ['1970-01-01T00:00:00Z', null], ['2025', null], ['-1', null], ['', null], ['Z', null], ['now', null], ['infinity', null], ['1.749e9', null],
+  ['0x6850', null], ['Sun, 15 Jun 2025 10:20:30 GMT', null], ['06/15/2025', null], ['2025-06-15T10:20:30Z\u0000', null], [null, null], [true, null], [[], null],
+  [[1749982830], null], [{}, null], ['2025-06-15T10:20:30+25:00', null],
+  // beyond the table: nanoseconds exactly, the edges of the window, dates, long input, bad minutes
+  ['1749982830123456789', '2025-06-15T10:20:30.123'], [1749982830123456789n, null], ['946684800', '2000-01-01T00:00:00.000'], ['946684799', null], [7258118399, '2199-12-31T23:59:59.000'],
+  [7258118400, null], [new Date('2025-06-15T10:20:30.123Z'), '2025-06-15T10:20:30.123'], [new Date(NaN), null], [`2025-06-15T10:20:30Z${' '.repeat(60)}`, null],
+  ['2025-06-15T10:60:30Z', null], ['2025-06-15T10:20:30+02:60', null], ['2025-13-15T10:20:30Z', null], ['１749982830', null], ['1', null]
+]
+
+t.test('provider timestamps are read by the exact rules, and never by the time zone of the machine', async t => {
+  for (const [input, expected] of instants) {
+    t.equal(parseProviderTimestamp(input), expected === null ? null : micro(expected), typeof input === 'bigint' ? 'a bigint' : JSON.stringify(input) ?? 'undefined')
+  }
+  const entry = import.meta.resolve('@orientor/session-contract/core')
+  const ask = `import { parseProviderTimestamp as p } from ${JSON.stringify(entry)}; console.log(JSON.stringify([p('2025-06-15T10:20:30Z'), p('2025-06-15T10:20:30'), p(1749982830)]))`
+  for (const TZ of ['America/New_York', 'Asia/Kathmandu', 'UTC']) {
+    const answer = execFileSync(process.execPath, ['--input-type=module', '-e', ask], { env: { ...process.env, TZ }, encoding: 'utf8' })
+    t.equal(answer.trim(), '[1749982830000,null,1749982830000]', TZ)
+  }
+})
+
+t.test('provider timestamps order as instants do', async t => {
+  const at = (value: unknown): number => parseProviderTimestamp(value)!
+  t.notOk(at(1710784199) > at('2024-03-18T17:49:59.431Z'), 'whole seconds of the same second are not newer')
+  t.ok(at(1710784200) > at('2024-03-18T17:49:59.431Z'))
+  t.notOk(at('2024-03-18T17:49:59.431999Z') > at('2024-03-18T17:49:59.431Z'), 'microseconds that came back as milliseconds are not newer')
+  t.ok(at('2024-01-02T05:00:00+02:00') < at('2024-01-02T03:30:00Z'))
+})
+
+t.test('failures of the database fall into the classes of what may be done about them', async t => {
+  const classes = {
+    unsent: ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', '57P03', '53300', '08001', '08004'],
+    severed: ['57P01', '57P02', '25P03', '57P05', '08003', '08006', '08007', 'ECONNRESET', 'EPIPE'],
+    aborted: ['40001', '40P01', '55P03', '57014'],
+    demoted: ['25006'],
+    exhausted: ['53100', '53200', '58030', '53400'],
+    rejected: ['22001', '23505', '42P01', '28P01', '08P01', '0A000'],
+    unknown: ['XX000', 'EWEIRD', 'P0001']
+  }
+  for (const [failure, codes] of Object.entries(classes)) for (const code of codes) t.equal(databaseFailureOf(Object.assign(new Error('x'), { code })), failure, code)
+  t.equal(databaseFailureOf(new Error('timeout exceeded when trying to connect')), 'unsent')
+  t.equal(databaseFailureOf(new Error('Connection terminated unexpectedly')), 'severed')
+  t.equal(databaseFailureOf(new Error('Query read timeout')), 'severed')
+  t.equal(databaseFailureOf({ databaseFailure: 'severed', code: '23505' }), 'severed', 'whoever knows better says so')
+  for (const other of [null, 'ECONNREFUSED', {}, new Error('boom'), { databaseFailure: 'nonsense' }]) t.equal(databaseFailureOf(other), 'unknown')
+  t.strictSame((['unsent', 'severed', 'demoted', 'exhausted', 'aborted', 'rejected', 'unknown'] as const).map(isOutage), [true, true, true, true, false, false, false])
+})
+
+t.test('options are read by their rules into a frozen whole', async t => {
+  interface Options { ageMs: number, share: number, mode: 'a' | 'b', names: readonly string[], on: boolean, key: string | undefined, port: { query (): void }, call: () => void }
+  const port = { query () {} }
+  const read = (input: unknown) => readOptions<Options>('thing', input, {
+    ageMs: withDefault(durationMs({ min: 5 }), 10),
+    share: withDefault(ratio, 0.5),
+    mode: withDefault(oneOf(['a', 'b']), 'a'),
+    names: withDefault(listOf(text), []),
+    on: withDefault(flag, true),
+    key: optional(secretText),
+    port: objectWith<{ query (): void }>('a pool with query()', ['query']),
+    call: withDefault(callable<() => void>('() => void'), () => {})
+  })
+  const options = read({ port, names: ['x'], ageMs: undefined })
+  t.match(options, { ageMs: 10, share: 0.5, mode: 'a', names: ['x'], on: true, key: undefined, port })
+  t.ok(Object.isFrozen(options) && Object.isFrozen(options.names))
+  const message = (input: unknown): string => {
+    try {
+      read(input)
+    } catch (error) {
+      t.equal((error as { code: string }).code, 'ORI_CONTRACT_INVALID_OPTION')
+      return (error as Error).message
+    }
+    return 'accepted'
+  }
+  t.equal(message({ port, ageMs: '15m' }), 'thing: option "ageMs" must be a whole number of milliseconds from 5 to 2147483647; received "15m".')
+  t.match(message({ port, ageMs: Infinity }), /received Infinity \(number\)/)
+  t.match(message({ port, ageMs: 4 }), /received 4 \(number\)/)
+  t.match(message({ port, ageMS: 4 }), /option "ageMS" is not known\. The options are: ageMs, share/)
+  t.match(message({}), /option "port" is missing; it must be a pool with query\(\)/)
+  t.match(message({ port: {} }), /received a value of type object/)
+  t.match(message({ port: 5 }), /received 5/)
+  t.match(message({ port, names: 'x' }), /a list of at least 0, each a non-empty string; received "x"/)
+  t.match(message({ port, names: ['x', ''] }), /received a list of 2/)
+  t.match(message({ port, mode: null }), /one of "a", "b"; received null/)
+  t.match(message({ port, on: 1 }), /true or false/)
+  t.match(message({ port, share: 2 }), /a number from 0 to 1/)
+  t.match(message({ port, call: 1 }), /a function \(\) => void/)
+  t.match(message([]), /the options must be an object; received a list of 0/)
+  t.match(message('x'), /the options must be an object/)
+  t.equal(message({ port, key: 5 }), 'thing: option "key" must be a non-empty string; received a value of type number.')
+  t.equal(describe('hunter2', true), 'a string of 7 characters')
+  t.equal(describe('x'.repeat(100), false).length, 63)
+  t.equal(describe(() => 1, false), 'a function')
+  t.type(options.mode, 'string')
+  t.equal(readOptions<{ n: number | undefined }>('x', undefined, { n: optional(integer({ max: 3 })) }).n, undefined)
+  t.throws(() => readOptions<{ n: number }>('x', { n: 3 }, { n: rule('even', input => (input as number) % 2 === 0 ? input as number : undefined) }), /must be even/)
+})
+
+t.test('what a route demands is compiled strictly', async t => {
+  t.equal(compileRouteSession(undefined), defaultRouteSession)
+  t.equal(compileRouteSession(false), null)
+  t.strictSame(compileRouteSession({ required: true, maxStalenessMs: 0, onUnavailable: 'fail' }), { required: true, maxStalenessMs: 0, onUnavailable: 'fail' })
+  for (const bad of [true, null, [], 'x', { requird: true }, { required: 'yes' }, { maxStalenessMs: -1 }, { maxStalenessMs: 1.5 }, { maxStalenessMs: '5s' }, { onUnavailable: 'stael' }]) {
+    t.throws(() => compileRouteSession(bad), { code: 'ORI_CONTRACT_INVALID_ROUTE_SESSION', message: /Write for example/ }, JSON.stringify(bad))
+  }
+})
+
+t.test('the types are not any, and codes are literals', async t => {
+  expectTypeOf<SessionOutcome>().not.toBeAny()
+  expectTypeOf<ContractErrorCode>().toEqualTypeOf<
+    'ORI_CONTRACT_INVALID_SESSION_KEY' | 'ORI_CONTRACT_INVALID_OPTION' | 'ORI_CONTRACT_INVALID_ROUTE_SESSION' | 'ORI_CONTRACT_FOREIGN_DECORATOR' |
+    'ORI_CONTRACT_INCOMPATIBLE_COPIES' | 'ORI_CONTRACT_SLOT_TAKEN' | 'ORI_CONTRACT_SLOT_TOO_LATE' | 'ORI_SESSION_NO_RESOLVER' | 'ORI_SESSION_RESOLUTION_FAILED'>()
+  // @ts-expect-error -- a plain string is no session key
+  const notAKey: ReturnType<typeof sessionKey> = 'https://a b'
+  t.ok(notAKey)
+})

@@ -1,0 +1,115 @@
+import { anonymous, createIdentity, refused, type Clock, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
+import { claimsFlaw, headerFlaw, instantIn, isPending, validityOf, type ClaimRules } from './claims.js'
+import { parseToken, type ParsedToken } from './parsed-token.js'
+import type { SignatureCheck } from './signature-check.js'
+import { TokenCache } from './token-cache.js'
+import type { VerifyingKey } from './verifying-key.js'
+
+/** What a verifier is made of. */
+export interface TokenVerifierOptions {
+  readonly signature: SignatureCheck
+  readonly rules: ClaimRules
+  readonly clock: Clock
+  /** Most verified tokens remembered, at least 2. */
+  readonly maxTokens: number
+  /** How long a token is believed before its signature is checked anew, in milliseconds. */
+  readonly recheckAfterMs: number
+  /** Path of the claim that says when the provider last changed the user; null: none. */
+  readonly updatedAtClaim: readonly string[] | null
+}
+
+/**
+ * Every token is counted once: `hits` (found verified), `verified` (checked and good), `pending` (good, but its session waits for
+ * something), `refused`, or `unavailable` (no keys). `cachedTokens` is the present number of verified tokens in use.
+ */
+export interface TokenVerifierStats {
+  readonly hits: number
+  readonly verified: number
+  readonly pending: number
+  readonly refused: number
+  readonly unavailable: number
+  readonly cachedTokens: number
+}
+
+/**
+ * Token → identity, or why not. Knows nothing of HTTP and Fastify. Verified tokens are remembered until they expire, so that a token
+ * that was seen before costs a look-up; each use checks time and key again. Refused tokens are never remembered: what is wrong today
+ * (a key not yet published, a time to come) may be right in a moment.
+ */
+export class TokenVerifier {
+  readonly #signature: SignatureCheck
+  readonly #rules: ClaimRules
+  readonly #clock: Clock
+  readonly #recheckAfterMs: number
+  readonly #updatedAtClaim: readonly string[] | null
+  readonly #cache: TokenCache
+  readonly #flights = new Map<string, Promise<Identity | Unresolved>>()
+  readonly #counts = { hits: 0, verified: 0, pending: 0, refused: 0, unavailable: 0 }
+
+  constructor (options: TokenVerifierOptions) {
+    this.#signature = options.signature
+    this.#rules = options.rules
+    this.#clock = options.clock
+    this.#recheckAfterMs = options.recheckAfterMs
+    this.#updatedAtClaim = options.updatedAtClaim
+    this.#cache = new TokenCache(options.maxTokens)
+  }
+
+  /**
+   * Verifies a token. Synchronous, and without a promise, for a token that was verified before and for one that is refused for its
+   * form or claims. All requests that carry a token share one frozen identity.
+   *
+   * Never throws and never rejects for what a token holds. Answers `refused` (`invalid_request` for what is no bearer token at all,
+   * else `invalid_token`), `anonymous` for a session that is still pending, `unavailable` when there are no keys to check with.
+   */
+  identify (token: string): Sync<Identity | Unresolved> {
+    const known = this.#cache.get(token, this.#clock.now())
+    if (known === null) return this.#verify(token)
+    this.#counts.hits++
+    return known
+  }
+
+  stats (): TokenVerifierStats {
+    return Object.freeze({ ...this.#counts, cachedTokens: this.#cache.size })
+  }
+
+  #verify (text: string): Sync<Identity | Unresolved> {
+    const flight = this.#flights.get(text)
+    if (flight !== undefined) return flight.then(found => this.#count(found))
+    const token = parseToken(text)
+    if (token.kind === 'refused') return this.#count(token)
+    // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
+    const flaw = headerFlaw(token.header, this.#rules) ?? claimsFlaw(token.claims, this.#rules, this.#clock.now())
+    if (flaw !== null) return this.#count(refused('invalid_token', flaw))
+    const signer = this.#signature(token)
+    if (!(signer instanceof Promise)) return this.#count(this.#accept(token, signer))
+    const verification = signer.then(settled => this.#accept(token, settled)).finally(() => { this.#flights.delete(text) })
+    this.#flights.set(text, verification)
+    return verification.then(found => this.#count(found))
+  }
+
+  #accept ({ text, claims }: ParsedToken, signer: VerifyingKey | Unresolved): Identity | Unresolved {
+    if (signer.kind !== 'key') return signer
+    if (isPending(claims)) return anonymous
+    const { iss, sub, sid, iat } = claims as { iss: string, sub: string, sid?: unknown, iat?: number }
+    const identity = createIdentity({
+      issuer: iss,
+      subject: sub,
+      sessionId: typeof sid === 'string' && sid !== '' ? sid : null,
+      issuedAtMs: iat === undefined ? null : iat * 1000,
+      providerUpdatedAt: this.#updatedAtClaim === null ? null : instantIn(claims, this.#updatedAtClaim),
+      claims
+    })
+    const { fromMs, untilMs } = validityOf(claims, this.#rules)
+    this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, this.#clock.now() + this.#recheckAfterMs) })
+    return identity
+  }
+
+  #count (found: Identity | Unresolved): Identity | Unresolved {
+    if (found.kind === 'identity') this.#counts.verified++
+    else if (found.kind === 'anonymous') this.#counts.pending++
+    else if (found.kind === 'unavailable') this.#counts.unavailable++
+    else this.#counts.refused++
+    return found
+  }
+}

@@ -1,0 +1,512 @@
+import { createHook } from 'node:async_hooks'
+import t from 'tap'
+import { ManualClock } from '@orientor/test-kit'
+import { createIdentity, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
+import { readToken } from '../src/bearer-token.js'
+import { JwksSource, TokenVerifier, checkByApp, checkByJwks, resolveOptions, type Fetch, type SessionIdentityOptions } from '../src/core.js'
+import { identityComponent } from '../src/identity-component.js'
+import { TokenCache } from '../src/token-cache.js'
+import { hostileTokens } from './fixtures/hostile-tokens.js'
+import { audience, ecKey, encode, forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
+
+const first = rsaKey('ins_1')
+const second = rsaKey('ins_2')
+const sameKid = rsaKey('ins_1')
+
+/** An issuer's key endpoint under the test's hand. */
+class Endpoint {
+  calls = 0
+  answer: () => Response | Promise<Response>
+  readonly fetch: Fetch = async () => {
+    this.calls++
+    return await this.answer()
+  }
+
+  constructor (keys: readonly SigningKey[]) {
+    this.answer = () => new Response()
+    this.publish(keys)
+  }
+
+  publish (keys: readonly SigningKey[]): void {
+    this.answer = () => Response.json({ keys: keys.map(key => jwkOf(key)) })
+  }
+
+  fail (): void {
+    this.answer = () => { throw new TypeError('fetch failed') }
+  }
+}
+
+function setup ({ keys = [first, second], ...input }: SessionIdentityOptions & { keys?: readonly SigningKey[] } = {}) {
+  const clock = new ManualClock()
+  const endpoint = new Endpoint(keys)
+  const { jwksUrl, ...options } = resolveOptions({ issuer, audience, authorizedParties: [party], clock, fetch: endpoint.fetch, ...input })
+  const source = new JwksSource({ url: jwksUrl!, fetch: options.fetch, clock })
+  const verifier = new TokenVerifier({ ...options, signature: checkByJwks(source), rules: { ...options, expiryRequired: true } })
+  const token = (more: object = {}, key = first): string => sessionToken(key, clock.now(), more)
+  return { clock, endpoint, source, verifier, token, component: identityComponent(verifier, source, clock) }
+}
+
+async function subjectOf (found: Sync<Identity | Unresolved>): Promise<string> {
+  const settled = await found
+  if (settled.kind === 'identity') return settled.subject
+  return settled.kind === 'refused' ? settled.description : settled.kind
+}
+
+t.test('A good token becomes a frozen identity that all its requests share.', async t => {
+  const { verifier, token, clock, component } = setup({ updatedAtClaim: ['meta', 'updated_at'] })
+  const text = token({ meta: { updated_at: 1_749_982_830 } })
+  const [one, other] = await Promise.all([verifier.identify(text), verifier.identify(text)])
+  const third = verifier.identify(`${text} `.slice(0, -1))
+  t.equal(one, other, 'two requests at once are verified once')
+  t.equal(third, one, 'and the third finds it')
+  t.match(one, { kind: 'identity', key: `${issuer} user_1`, issuer, subject: 'user_1', sessionId: 'sess_1', issuedAtMs: clock.now(), providerUpdatedAt: 1_749_982_830_000 })
+  t.ok(Object.isFrozen(one) && Object.isFrozen((one as Identity).claims))
+  t.match(component.stats(), { hits: 1, verified: 2, refused: 0, cachedTokens: 1, keyFetches: 1, keyFetchFailures: 0, keys: 2 })
+})
+
+t.test('What a token leaves out is null in the identity.', async t => {
+  const { verifier, token } = setup({ updatedAtClaim: 'updated_at' })
+  for (const more of [{ sid: undefined, iat: undefined }, { sid: '', iat: undefined, updated_at: 'yesterday' }, { sid: 5, iat: undefined, updated_at: {} }]) {
+    t.match(await verifier.identify(token(more)), { sessionId: null, issuedAtMs: null, providerUpdatedAt: null })
+  }
+  const nested = setup({ updatedAtClaim: ['meta', 'updated_at'] })
+  for (const meta of [undefined, null, 'text', []]) t.match(await nested.verifier.identify(nested.token({ meta })), { kind: 'identity', providerUpdatedAt: null })
+})
+
+t.test('Variants that are good are accepted.', async t => {
+  const { verifier, clock, token } = setup()
+  const accepted = {
+    'no typ, no cat': forge(first, { header: { alg: 'RS256', kid: 'ins_1' }, claims: sessionClaims(clock.now()) }),
+    'typ in lower case': forge(first, { header: { alg: 'RS256', kid: 'ins_1', typ: 'jwt' }, claims: sessionClaims(clock.now()) }),
+    'the category that tells nothing': forge(first, { header: { alg: 'RS256', kid: 'ins_1', cat: 'cl_I7d4PD111III' }, claims: sessionClaims(clock.now()) }),
+    'unknown header parameters': forge(first, { header: { alg: 'RS256', kid: 'ins_1', oiat: 1, jku: 'https://evil.example' }, claims: sessionClaims(clock.now()) }),
+    'several audiences': token({ aud: ['other', audience] }),
+    'no nbf': token({ nbf: undefined }),
+    'fractions of seconds': token({ exp: clock.now() / 1000 + 0.5 }),
+    'the full day': token({ exp: clock.now() / 1000 + 86_400 }),
+    'a claim named __proto__': forge(first, { header: { alg: 'RS256', kid: 'ins_1' }, claims: JSON.stringify(sessionClaims(clock.now())).replace('{', '{"__proto__":{"sub":"user_2"},') })
+  }
+  for (const [name, text] of Object.entries(accepted)) t.equal(await subjectOf(verifier.identify(text)), 'user_1', name)
+  t.equal(await subjectOf(verifier.identify(token({ sub: 'auth0|1' }, second))), 'auth0|1', 'the other key')
+  const duplicated = JSON.stringify(sessionClaims(clock.now())).replace('{', '{"sub":"user_2",')
+  t.equal(await subjectOf(verifier.identify(forge(first, { header: { alg: 'RS256', kid: 'ins_1' }, claims: duplicated }))), 'user_1', 'the last of two members counts, for us as for JSON.parse')
+})
+
+t.test('Every hostile token is refused, cold and against a warm cache, and none enters it.', async t => {
+  const { verifier, clock, token, component } = setup()
+  const hostile = hostileTokens(first, clock.now())
+  t.ok(hostile.length >= 150, `${hostile.length} of them`)
+  for (const warm of [false, true]) {
+    const good = token()
+    if (warm) await verifier.identify(good)
+    for (const { name, token: text } of hostile) {
+      const found = await verifier.identify(text)
+      if (found.kind !== 'refused') t.fail(`${warm ? 'warm' : 'cold'}: ${name} gave ${found.kind}`)
+      else if (!/^[\x20-\x7e]+$/.test(found.description) || found.description.includes('user_')) t.fail(`${name}: ${found.description}`)
+    }
+    t.equal(component.stats().refused, hostile.length * (warm ? 2 : 1))
+    t.equal(component.stats().cachedTokens, warm ? 1 : 0)
+    if (warm) t.equal((verifier.identify(good) as Identity).subject, 'user_1', 'the good one is still found')
+  }
+  t.equal(component.stats().keyFetches, 1, 'all within one cooldown')
+})
+
+t.test('Other algorithms work when they are allowed, and a key serves its own algorithm only.', async t => {
+  const ec = ecKey('ec')
+  const { verifier, clock, endpoint } = setup({ algorithms: ['ES256', 'RS256'], keys: [ec, first] })
+  const claims = sessionClaims(clock.now())
+  const { SignJWT } = await import('jose')
+  const good = await new SignJWT(claims).setProtectedHeader({ alg: 'ES256', kid: 'ec' }).sign(ec.privateKey)
+  t.equal(await subjectOf(verifier.identify(good)), 'user_1')
+  t.equal(await subjectOf(verifier.identify(forge(ec, { header: { alg: 'ES256', kid: 'ec' }, claims, signature: Buffer.alloc(64) }))), 'The signature of the token is not valid', 'r = s = 0')
+  t.equal(await subjectOf(verifier.identify(forge(first, { header: { alg: 'ES256', kid: 'ins_1' }, claims }))), 'The signature of the token is not valid', 'an RSA key')
+  t.equal(endpoint.calls, 1)
+})
+
+t.test('Keys of no use are left out of a set, and a lone key needs no kid.', async t => {
+  const { verifier, clock, endpoint, source } = setup({ clockToleranceMs: 0 })
+  const odd = [
+    null, [], 'key', { kty: 'oct', k: 'AAAA', kid: 'ins_1' }, { ...jwkOf(second), use: 'enc' }, { ...jwkOf(second), kid: 5 },
+    second.privateKey.export({ format: 'jwk' }), { ...jwkOf(first), kid: undefined }
+  ]
+  endpoint.answer = () => Response.json({ keys: odd })
+  const withoutKid = forge(first, { header: { alg: 'RS256' }, claims: sessionClaims(clock.now()) })
+  t.equal(await subjectOf(verifier.identify(withoutKid)), 'user_1')
+  t.equal(source.stats.keys, 1)
+  const weak = rsaKey('weak', 1024)
+  const other = setup({ keys: [weak] })
+  t.equal(await subjectOf(other.verifier.identify(other.token({}, weak))), 'The signature of the token is not valid', 'a short RSA key vouches for nothing')
+})
+
+t.test('A pending session is signed out, once its token has proved good.', async t => {
+  const { verifier, token, component } = setup()
+  t.equal(await subjectOf(verifier.identify(token({ sts: 'pending' }))), 'anonymous')
+  t.equal(await subjectOf(verifier.identify(token({ sts: 'pending' }, sameKid))), 'The signature of the token is not valid')
+  t.match(component.stats(), { pending: 1, refused: 1, cachedTokens: 0 })
+})
+
+t.test('Tolerance is the same for the first use and for every later one.', async t => {
+  const { verifier, clock, token } = setup()
+  const text = token()
+  t.equal(await subjectOf(verifier.identify(text)), 'user_1')
+  clock.advance(64_999)
+  t.equal(await subjectOf(verifier.identify(text)), 'user_1', 'expired, within tolerance, found')
+  t.equal(await subjectOf(setup().verifier.identify(text)), 'user_1')
+  clock.advance(1)
+  t.equal(await subjectOf(verifier.identify(text)), 'The token has expired')
+  t.equal(await subjectOf(verifier.identify(text)), 'The token has expired', 'and stays so')
+
+  const early = token({ nbf: undefined, iat: clock.now() / 1000 + 5 })
+  t.equal(await subjectOf(verifier.identify(early)), 'user_1', 'made by a clock that is 5 s ahead')
+  clock.jump(-1)
+  t.equal(await subjectOf(verifier.identify(early)), 'The token is not valid yet', 'a clock set back counts for a known token too')
+  clock.jump(1)
+  t.ok((verifier.identify(early) as Identity).subject, 'and the token is still known when the clock is right again')
+})
+
+t.test('A token without flaws that was too early is accepted when its time has come.', async t => {
+  const { verifier, clock, token } = setup()
+  const text = token({ nbf: clock.now() / 1000 + 10 })
+  t.equal(await subjectOf(verifier.identify(text)), 'The token is not valid yet')
+  clock.advance(5000)
+  t.equal(await subjectOf(verifier.identify(text)), 'user_1')
+})
+
+t.test('A remembered token is checked anew after recheckAfterMs, and each time when that is 0.', async t => {
+  const { verifier, clock, token, component } = setup({ recheckAfterMs: 10_000 })
+  const text = token()
+  await verifier.identify(text)
+  clock.advance(9999)
+  await verifier.identify(text)
+  t.match(component.stats(), { hits: 1, verified: 1 })
+  clock.advance(1)
+  await verifier.identify(text)
+  t.match(component.stats(), { hits: 1, verified: 2 })
+  const never = setup({ recheckAfterMs: 0 })
+  const again = never.token()
+  await never.verifier.identify(again)
+  await never.verifier.identify(again)
+  t.match(never.component.stats(), { hits: 0, verified: 2 })
+})
+
+t.test('A known token is found synchronously, without a promise.', async t => {
+  const { verifier, token } = setup()
+  const text = token()
+  const identity = await verifier.identify(text)
+  let promises = 0
+  const hook = createHook({ init: (_id, type) => { if (type === 'PROMISE') promises++ } }).enable()
+  let same = 0
+  for (let turn = 0; turn < 1000; turn++) if (verifier.identify(`${text.slice(0, 1)}${text.slice(1)}`) === identity) same++
+  const counted = promises
+  Promise.resolve().then(() => {}).catch(() => {})
+  hook.disable()
+  t.equal(same, 1000)
+  t.equal(counted, 0)
+  t.ok(promises > 0, 'the counter does count')
+})
+
+t.test('No more tokens are remembered than maxTokens, and the latest are among them.', t => {
+  const identity = createIdentity({ issuer, subject: 'user_1' })
+  const tokens = Array.from({ length: 43 }, (_, index) => `${index}`.padStart(60, 'x'))
+  const remembered = tokens.filter(text => {
+    const cache = new TokenCache(10)
+    for (const other of tokens) cache.set(other, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
+    t.ok(cache.size <= 10)
+    return cache.get(text, 0) !== null // Asked once only, as asking moves what is held.
+  })
+  t.ok(remembered.length >= 5 && remembered.length <= 10, `${remembered.length} remembered`)
+  t.same(remembered, tokens.slice(-remembered.length))
+  t.end()
+})
+
+t.test('Without any keys the answer is unavailable, never refused, at one fetch per cooldown.', async t => {
+  const { verifier, clock, endpoint, token, component } = setup()
+  endpoint.fail()
+  const answers = await Promise.all(Array.from({ length: 20 }, async (_, index) => await verifier.identify(token({ sub: `user_${index}` }))))
+  t.ok(answers.every(answer => answer.kind === 'unavailable'))
+  t.match(answers[0], { retryAfterMs: 5000, cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE', message: /fetch failed/ } })
+  t.equal(endpoint.calls, 1)
+  t.match(await component.health(), { status: 'unhealthy' })
+  clock.advance(4000)
+  t.match(await verifier.identify(token()), { kind: 'unavailable', retryAfterMs: 1000 })
+  t.equal(endpoint.calls, 1)
+  t.equal(await subjectOf(verifier.identify('rubbish')), 'The token is malformed', 'a token that is wrong whatever the keys is still refused')
+  endpoint.publish([first])
+  clock.advance(1000)
+  t.equal(await subjectOf(verifier.identify(token())), 'user_1')
+  t.match(component.stats(), { unavailable: 21, keyFetches: 2, keyFetchFailures: 1 })
+  t.match(await component.health(), { status: 'healthy', reason: 'The keys of the issuer are loaded', checkedAtMs: clock.now() })
+})
+
+t.test('Whatever is wrong with the endpoint, the last good keys stay in use.', async t => {
+  const answers: Record<string, () => Response | Promise<Response>> = {
+    'status 500': () => new Response('{"keys":[]}', { status: 500 }),
+    'status 404 without a body': () => new Response(null, { status: 404 }),
+    html: () => new Response('<html></html>'),
+    'nothing at all': () => new Response(null),
+    'an empty set': () => Response.json({ keys: [] }),
+    null: () => Response.json(null),
+    'no set': () => Response.json({ keys: 'none' }),
+    'text instead of an object': () => Response.json('keys'),
+    'more than 1 MiB': () => Response.json({ keys: [jwkOf(second)], fill: 'x'.repeat(1_048_576) }),
+    'a thrown text': async () => await Promise.reject('text') // eslint-disable-line prefer-promise-reject-errors -- what a foreign fetch may do
+  }
+  for (const [name, answer] of Object.entries(answers)) {
+    const { verifier, clock, endpoint, token, component } = setup()
+    await verifier.identify(token())
+    endpoint.answer = answer
+    clock.advance(300_000)
+    await clock.settle(10)
+    t.equal(endpoint.calls, 2, name)
+    t.equal(await subjectOf(verifier.identify(token({ sub: 'user_2' }))), 'user_2', name)
+    t.match(await component.health(), { status: 'degraded' }, name)
+    t.match(component.stats(), { keyFetchFailures: 1, keys: 2 })
+  }
+})
+
+t.test('A fetch that hangs, even one that ignores its signal, ends after two seconds, and waiting for it ends too.', async t => {
+  const { verifier, clock, endpoint, token } = setup()
+  endpoint.answer = async () => await new Promise<Response>(() => {})
+  const found = verifier.identify(token())
+  await clock.settle()
+  clock.advance(1999)
+  await clock.settle()
+  t.equal(await Promise.race([found, Promise.resolve('waiting')]), 'waiting')
+  clock.advance(1)
+  t.match(await found, { kind: 'unavailable', retryAfterMs: 3000, cause: { message: /did not answer within 2000 ms/ } })
+})
+
+t.test('An endpoint that is down for a day harms nobody whose key is known; after 24 hours the keys are no longer believed.', async t => {
+  const { verifier, clock, endpoint, token, component } = setup()
+  await verifier.identify(token())
+  endpoint.fail()
+  let failed = 0
+  for (let minute = 1; minute < 1440; minute++) {
+    clock.advance(60_000)
+    await clock.settle(2)
+    if (await subjectOf(verifier.identify(token())) !== 'user_1') failed++
+  }
+  t.equal(failed, 0)
+  t.ok(endpoint.calls <= 1440, `${endpoint.calls} fetches`)
+  const last = token({ exp: clock.now() / 1000 + 3600 })
+  await verifier.identify(last)
+  clock.advance(60_000)
+  await clock.settle()
+  t.equal(await subjectOf(verifier.identify(token())), 'unavailable')
+  t.equal(await subjectOf(verifier.identify(last)), 'unavailable', 'tokens that are remembered included')
+  t.match(await component.health(), { status: 'unhealthy' })
+  endpoint.publish([first])
+  clock.advance(5000)
+  t.equal(await subjectOf(verifier.identify(last)), 'user_1')
+})
+
+t.test('A new key is fetched when a token names it, and a flood of invented kids costs one fetch per cooldown.', async t => {
+  const { verifier, clock, endpoint, token } = setup({ keys: [first] })
+  await verifier.identify(token())
+  endpoint.publish([first, second])
+  t.equal(await subjectOf(verifier.identify(token({}, second))), 'The key of the token is not known', 'within the cooldown')
+  clock.advance(5000)
+  t.equal(await subjectOf(verifier.identify(token({}, second))), 'user_1', 'not remembered as refused')
+  t.equal(endpoint.calls, 2)
+  for (let round = 0; round < 3; round++) {
+    clock.advance(5000)
+    const flood = Array.from({ length: 50 }, async (_, index) => await subjectOf(verifier.identify(forge(first, { header: { alg: 'RS256', kid: `kid_${round}_${index}` }, claims: sessionClaims(clock.now()) }))))
+    t.same(new Set(await Promise.all(flood)), new Set(['The key of the token is not known']))
+    t.equal(endpoint.calls, 3 + round)
+  }
+})
+
+t.test('A key replaced under its kid is noticed by the first signature that does not fit, and takes its tokens with it.', async t => {
+  const { verifier, clock, endpoint, token } = setup({ keys: [first] })
+  const old = token()
+  await verifier.identify(old)
+  endpoint.publish([sameKid])
+  clock.advance(5000)
+  t.equal(await subjectOf(verifier.identify(token({ sub: 'user_2' }, sameKid))), 'user_2')
+  t.equal(endpoint.calls, 2)
+  t.equal(await subjectOf(verifier.identify(old)), 'The signature of the token is not valid')
+})
+
+t.test('A withdrawn key drops the tokens it verified, and no others, without being asked.', async t => {
+  const { verifier, clock, endpoint, token, source, component } = setup({ recheckAfterMs: 3_600_000 })
+  const exp = clock.now() / 1000 + 3600
+  const [withdrawn, kept] = [token({ exp }), token({ exp, sub: 'user_2' }, second)]
+  await verifier.identify(withdrawn)
+  await verifier.identify(kept)
+  endpoint.publish([second])
+  clock.advance(299_999)
+  t.equal(await subjectOf(verifier.identify(withdrawn)), 'user_1')
+  clock.advance(1)
+  await clock.settle()
+  t.equal(await subjectOf(verifier.identify(withdrawn)), 'The key of the token is not known')
+  const { hits } = component.stats()
+  t.equal(await subjectOf(verifier.identify(kept)), 'user_2')
+  t.equal(component.stats().hits, hits + 1, 'found, not verified again')
+  source.close()
+  t.equal(clock.pendingTimers, 0)
+  clock.advance(600_000)
+  await source.refresh()
+  t.equal(endpoint.calls, 2, 'nothing is fetched after close')
+})
+
+t.test('Fetches never overlap, even without a cooldown.', async t => {
+  const clock = new ManualClock()
+  const endpoint = new Endpoint([first])
+  const source = new JwksSource({ url: issuer, fetch: endpoint.fetch, clock, cooldownMs: 0 })
+  await Promise.all([source.refresh(), source.refresh(), source.refresh()])
+  t.equal(endpoint.calls, 1)
+  await source.refresh()
+  t.equal(endpoint.calls, 2)
+  source.close()
+})
+
+t.test('Closing during a fetch leaves no timer behind.', async t => {
+  const { clock, endpoint, source } = setup()
+  let release = (): void => {}
+  endpoint.answer = async () => await new Promise<Response>(resolve => { release = () => { resolve(Response.json({ keys: [jwkOf(first)] })) } })
+  const refreshed = source.refresh()
+  await clock.settle()
+  source.close()
+  release()
+  await refreshed
+  t.equal(clock.pendingTimers, 0)
+})
+
+t.test('With the application\'s verifier the claims are still ours to judge, and what it throws is a refusal.', async t => {
+  const clock = new ManualClock()
+  const asked: string[] = []
+  const app = { verify (token: string) { asked.push(token); if (token.endsWith('A')) throw new Error('no') } }
+  const options = resolveOptions({ clock })
+  const verifier = new TokenVerifier({ ...options, signature: checkByApp(() => app), rules: { ...options, expiryRequired: false } })
+  const unsigned = (claims: object, header: object = { alg: 'HS256' }, end = 'BBBB'): string => `${encode(header)}.${encode(claims)}.${end}`
+  const good = unsigned({ iss: 'urn:app', sub: 'user_1' })
+  const identity = verifier.identify(good)
+  t.match(identity, { kind: 'identity', issuer: 'urn:app', issuedAtMs: null }, 'synchronous')
+  clock.advance(299_999)
+  t.equal(verifier.identify(good), identity)
+  t.equal(asked.length, 1)
+  clock.advance(1)
+  verifier.identify(good)
+  t.equal(asked.length, 2, 'asked again after recheckAfterMs though the token never expires')
+  t.match(verifier.identify(unsigned({ iss: 'urn:app', sub: 'user_1' }, undefined, 'AAAA')), { kind: 'refused', error: 'invalid_token' })
+  asked.length = 0
+  for (const [claims, header] of [
+    [{ sub: 'user_1' }], [{ iss: 'with space', sub: 'user_1' }], [{ iss: 'urn:app' }], [{ iss: 'urn:app', sub: 'user_1', exp: 5 }], [{ iss: 'urn:app', sub: 'user_1' }, { alg: 'none' }]
+  ] as const) t.match(verifier.identify(unsigned(claims, header)), { kind: 'refused' }, JSON.stringify(claims))
+  t.equal(asked.length, 0, 'judged before the signature')
+  const component = identityComponent(verifier, null, clock)
+  t.match(component.stats(), { keyFetches: 0, keys: 0 })
+  t.match(await component.health(), { status: 'healthy', reason: 'Tokens are verified by the application' })
+})
+
+t.test('Instruments read the counters, and their labels hold results only.', async t => {
+  const { verifier, token, component } = setup()
+  t.match(await component.health(), { status: 'healthy', reason: 'No token has needed a key yet' })
+  await verifier.identify(token())
+  await verifier.identify('rubbish')
+  t.same(Object.fromEntries(component.instruments.map(({ name, read }) => [name, read()])), {
+    'session.identity.tokens': [
+      { labels: { result: 'hits' }, value: 0 }, { labels: { result: 'verified' }, value: 1 }, { labels: { result: 'pending' }, value: 0 },
+      { labels: { result: 'refused' }, value: 1 }, { labels: { result: 'unavailable' }, value: 0 }
+    ],
+    'session.identity.cached_tokens': [{ labels: {}, value: 1 }],
+    'session.identity.keys': [{ labels: {}, value: 2 }],
+    'session.identity.key_fetches': [{ labels: { result: 'succeeded' }, value: 1 }, { labels: { result: 'failed' }, value: 0 }]
+  })
+})
+
+t.test('A token is read from the Authorization header, else from the cookie, and from nowhere else.', async t => {
+  const read = (authorization: string | undefined, cookie?: string, name: string | null = '__session'): string => {
+    const found = readToken({ authorization, cookie }, authorization === undefined ? [] : ['Host', 'x', 'authorization', authorization], name)
+    if (typeof found === 'string') return `token ${found}`
+    return found.kind === 'refused' ? found.error : found.kind
+  }
+  const table: ReadonlyArray<readonly [header: string | undefined, cookie: string | undefined, expected: string]> = [
+    [undefined, undefined, 'anonymous'],
+    ['Bearer a.b.c', undefined, 'token a.b.c'],
+    ['bearer a.b.c', undefined, 'token a.b.c'],
+    ['BEARER a.b.c', undefined, 'token a.b.c'],
+    ['Bearer  a.b.c', undefined, 'token a.b.c'],
+    ['Bearer a b', undefined, 'token a b'],
+    ['Bearer a.b.c', '__session=d.e.f', 'token a.b.c'],
+    ['Bearer', '__session=d.e.f', 'invalid_request'],
+    ['Bearer ', '__session=d.e.f', 'invalid_request'],
+    ['Bearer   ', undefined, 'invalid_request'],
+    ['Bearer\ta.b.c', '__session=d.e.f', 'invalid_request'],
+    ['Bearer,a.b.c', undefined, 'invalid_request'],
+    ['Bearer=a.b.c', undefined, 'invalid_request'],
+    ['"Bearer" a.b.c', undefined, 'invalid_request'],
+    ['', '__session=d.e.f', 'invalid_request'],
+    [' Bearer a.b.c', undefined, 'invalid_request'],
+    ['Basic dXNlcjpwYXNz', '__session=d.e.f', 'anonymous'],
+    ['BearerToken a.b.c', undefined, 'anonymous'],
+    ['DPoP a.b.c', undefined, 'anonymous'],
+    ['a.b.c', undefined, 'anonymous'],
+    [undefined, '__session=d.e.f', 'token d.e.f'],
+    [undefined, 'a=1; __session=d.e.f; b=2', 'token d.e.f'],
+    [undefined, 'a=1;__session = d.e.f ;b', 'token d.e.f'],
+    [undefined, '__session=d.e.f; __session=d.e.f', 'token d.e.f'],
+    [undefined, '__session=d.e.f; __session=g.h.i', 'invalid_request'],
+    [undefined, '__session=', 'anonymous'],
+    [undefined, '__session', 'anonymous'],
+    [undefined, '__session_a1b2-_34=d.e.f', 'token d.e.f'],
+    [undefined, '__session_a1b2c3d4=g.h.i; __session=d.e.f', 'token d.e.f'],
+    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i', 'invalid_request'],
+    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=d.e.f', 'token d.e.f'],
+    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i; __session=j.k.l', 'token j.k.l'],
+    [undefined, '__session_short=d.e.f; __sessions=d.e.f; x__session=d.e.f; __session-a1b2c3d4=d.e.f; __session_a1b2c3.4=d.e.f', 'anonymous'],
+    [undefined, '__Session=d.e.f; __session%3Dd.e.f; __session%5Fa1b2c3d4=d.e.f', 'anonymous'],
+    [undefined, '', 'anonymous']
+  ]
+  for (const [header, cookie, expected] of table) t.equal(read(header, cookie), expected, `${JSON.stringify(header)} ${JSON.stringify(cookie)}`)
+  t.equal(read(undefined, '__session=d.e.f', null), 'anonymous', 'cookies switched off')
+  t.equal(read(undefined, 'sid=d.e.f; __session=g.h.i', 'sid'), 'token d.e.f', 'a name of one\'s own')
+  t.match(readToken({ authorization: 'Bearer a.b.c' }, ['Authorization', 'Bearer a.b.c', 'AUTHORIZATION', 'Bearer d.e.f'], null), { error: 'invalid_request' }, 'Node.js drops the second line')
+})
+
+t.test('Options are complete and frozen, and a wrong one says what, the rule and what was received.', async t => {
+  const { clock, fetch, ...plain } = resolveOptions({ issuer: 'https://id.example.com/', audience: 'api' })
+  t.same(plain, {
+    verify: 'jwks',
+    issuer: 'https://id.example.com/',
+    jwksUrl: 'https://id.example.com/.well-known/jwks.json',
+    audience: ['api'],
+    authorizedParties: null,
+    algorithms: ['RS256'],
+    cookie: '__session',
+    updatedAtClaim: null,
+    clockToleranceMs: 5000,
+    maxTokenLifetimeMs: 86_400_000,
+    recheckAfterMs: 300_000,
+    maxTokens: 10_000
+  })
+  t.ok(Object.isFrozen(resolveOptions({ issuer })))
+  t.equal(resolveOptions({ issuer: 'urn:issuer', jwksUrl: 'http://127.0.0.1/keys' }).jwksUrl, 'http://127.0.0.1/keys')
+  t.match(resolveOptions(undefined), { verify: 'fastify-jwt', issuer: null, jwksUrl: null, algorithms: null })
+  t.match(resolveOptions({ verify: 'fastify-jwt', issuer, cookie: false }), { verify: 'fastify-jwt', issuer, cookie: null })
+  const wrong: ReadonlyArray<readonly [object, RegExp]> = [
+    [{ issuers: issuer }, /option "issuers" is not known/],
+    [{ issuer: 'https://a b' }, /option "issuer" must be a non-empty string without white space; received "https:\/\/a b"/],
+    [{ issuer: '' }, /issuer/],
+    [{ issuer: 'urn:issuer' }, /option "jwksUrl" is missing/],
+    [{ verify: 'jwks' }, /option "issuer" is missing/],
+    [{ jwksUrl: 'https://id.example.com/keys' }, /option "issuer" is missing/],
+    [{ issuer, jwksUrl: 'file:///etc/passwd' }, /option "jwksUrl" must be an http or https URL/],
+    [{ issuer, jwksUrl: 'https://user:pass@id.example.com' }, /without user name/],
+    [{ issuer, jwksUrl: 'nonsense' }, /jwksUrl/],
+    [{ issuer, jwksUrl: 5 }, /jwksUrl/],
+    [{ verify: 'fastify-jwt', jwksUrl: 'https://id.example.com/keys' }, /must not be given with verify: "fastify-jwt"/],
+    [{ issuer, algorithms: ['HS256'] }, /algorithms/],
+    [{ issuer, algorithms: [] }, /algorithms/],
+    [{ issuer, audience: [] }, /audience/],
+    [{ issuer, authorizedParties: [''] }, /authorizedParties/],
+    [{ issuer, cookie: 'a b' }, /cookie/],
+    [{ issuer, cookie: true }, /cookie/],
+    [{ issuer, clockToleranceMs: Infinity }, /clockToleranceMs/],
+    [{ issuer, clockToleranceMs: 60_001 }, /clockToleranceMs/],
+    [{ issuer, maxTokens: 1 }, /maxTokens/],
+    [{ issuer, fetch: 'fetch' }, /fetch/],
+    [{ issuer, clock: {} }, /clock/]
+  ]
+  for (const [input, message] of wrong) t.throws(() => resolveOptions(input), { code: 'ORI_CONTRACT_INVALID_OPTION', message }, JSON.stringify(input))
+})

@@ -1,0 +1,251 @@
+import { createHook } from 'node:async_hooks'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
+import fastifyJwt from '@fastify/jwt'
+import { clerkSimulator } from '@orientor/clerk-simulator'
+import { ManualClock } from '@orientor/test-kit'
+import { requireSessionUser, sessionHub } from '@orientor/session-contract'
+import { expectTypeOf } from 'expect-type'
+import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify'
+import { SignJWT } from 'jose'
+import t, { type Test } from 'tap'
+import sessionIdentity, { errors, sessionIdentity as named, type SessionIdentity, type SessionIdentityErrorCode, type SessionIdentityOptions, type SessionUser } from '../src/index.js'
+import { hostileTokens } from './fixtures/hostile-tokens.js'
+import { audience, encode, forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken } from './fixtures/token-issuer.js'
+
+const key = rsaKey('ins_1')
+const another = rsaKey('ins_2')
+const pem = key.publicKey.export({ format: 'pem', type: 'spki' }) as string
+
+/** A Fastify server that publishes the keys, as an issuer does. */
+async function keyServer (t: Test): Promise<string> {
+  const server = fastify()
+  server.get('/.well-known/jwks.json', () => ({ keys: [jwkOf(key), jwkOf(another)] }))
+  t.teardown(async () => { await server.close() })
+  return await server.listen({ port: 0, host: '127.0.0.1' })
+}
+
+function routes (app: FastifyInstance): void {
+  const answer = (request: FastifyRequest): object => ({ subject: request.identity?.subject ?? null, outcome: request.sessionOutcome?.kind, user: request.sessionUser })
+  app.get('/open', answer)
+  app.get('/closed', { config: { session: { required: true } } }, answer)
+  app.get('/none', { config: { session: false } }, answer)
+}
+
+async function setup (t: Test, options: SessionIdentityOptions = {}): Promise<FastifyInstance> {
+  const url = await keyServer(t)
+  const app = fastify()
+  await app.register(sessionIdentity, { issuer: url, ...options })
+  routes(app)
+  t.teardown(async () => { await app.close() })
+  return app
+}
+
+const bearer = (token: string): { authorization: string } => ({ authorization: `Bearer ${token}` })
+
+t.test('A token of the issuer, signed by jose and checked with keys from a real server, names the request\'s user.', async t => {
+  const url = await keyServer(t)
+  const app = fastify()
+  await app.register(sessionIdentity, { issuer: url })
+  routes(app)
+  t.teardown(async () => { await app.close() })
+  const token = await new SignJWT({ sid: 'sess_1' }).setProtectedHeader({ alg: 'RS256', kid: 'ins_1', typ: 'JWT' }).setIssuer(url).setSubject('user_1').setIssuedAt().setExpirationTime('60s').sign(key.privateKey)
+  for (const headers of [bearer(token), { authorization: `bearer ${token}` }, { cookie: `__session=${token}` }, { cookie: `__session_a1b2c3d4=${token}` }]) {
+    const response = await app.inject({ url: '/closed', headers })
+    t.equal(response.statusCode, 200)
+    t.same(response.json(), { subject: 'user_1', outcome: 'identified', user: null })
+  }
+  t.match(app.sessionIdentity.stats(), { verified: 1, hits: 3, keys: 2, keyFetches: 1, keyFetchFailures: 0 })
+  t.match(await app.sessionIdentity.identify(token), { subject: 'user_1' })
+  t.match(sessionHub(app).components.map(({ name }) => name), ['sessionIdentity'])
+  t.match((await app.inject({ url: '/none', headers: bearer(token) })).json(), { subject: null })
+})
+
+t.test('Tokens of the Clerk simulator are accepted as they come, by way of its own keys.', async t => {
+  const clerk = await clerkSimulator()
+  t.teardown(async () => { await clerk.close() })
+  await clerk.listen({ port: 0, host: '127.0.0.1' })
+  const app = await setup(t, { issuer: clerk.simulator.issuer })
+  const user = await clerk.simulator.createUser({ firstName: 'Ada' })
+  const token = await clerk.simulator.mintToken({ userId: user.id })
+  t.match((await app.inject({ url: '/closed', headers: bearer(token) })).json(), { subject: user.id })
+})
+
+t.test('Every way to be wrong has its status, challenge and problem document.', async t => {
+  const clock = new ManualClock({ now: Date.now() })
+  const app = await setup(t, { clock, issuer, jwksUrl: `${await keyServer(t)}/.well-known/jwks.json`, audience, authorizedParties: [party] })
+  const claims = sessionClaims(clock.now())
+  const token = (more: object = {}): string => sessionToken(key, clock.now(), more)
+  const table: ReadonlyArray<readonly [name: string, headers: Record<string, string | string[]>, status: number, challenge: RegExp, code: string]> = [
+    ['no token', {}, 401, /^Bearer realm="session"$/, 'ORI_SESSION_REQUIRED'],
+    ['another scheme', { authorization: 'Basic dXNlcjpwYXNz' }, 401, /^Bearer realm="session"$/, 'ORI_SESSION_REQUIRED'],
+    ['a pending session', bearer(token({ sts: 'pending' })), 401, /^Bearer realm="session"$/, 'ORI_SESSION_REQUIRED'],
+    ['two tokens', { authorization: [`Bearer ${token()}`, `Bearer ${token()}`] }, 400, /error="invalid_request"/, 'ORI_SESSION_INVALID_REQUEST'],
+    ['two tokens in one header', bearer(`${token()}, Bearer ${token()}`), 400, /error="invalid_request"/, 'ORI_SESSION_INVALID_REQUEST'],
+    ['no token after the scheme, a good cookie', { authorization: 'Bearer ', cookie: `__session=${token()}` }, 400, /error="invalid_request"/, 'ORI_SESSION_INVALID_REQUEST'],
+    ['two cookies', { cookie: `__session=${token()}; __session=${token({ sub: 'user_2' })}` }, 400, /error="invalid_request"/, 'ORI_SESSION_INVALID_REQUEST'],
+    ['garbage', bearer('garbage'), 401, /error="invalid_token", error_description="The token is malformed"/, 'ORI_SESSION_INVALID_TOKEN'],
+    ['garbage, a good cookie', { ...bearer('garbage'), cookie: `__session=${token()}` }, 401, /error="invalid_token"/, 'ORI_SESSION_INVALID_TOKEN'],
+    ['expired', bearer(token({ exp: clock.now() / 1000 - 60 })), 401, /error_description="The token has expired"/, 'ORI_SESSION_INVALID_TOKEN'],
+    ['wrong issuer', bearer(token({ iss: 'https://evil.example' })), 401, /error_description="The issuer of the token is not accepted"/, 'ORI_SESSION_INVALID_TOKEN'],
+    ['alg none', bearer(`${encode({ alg: 'none' })}.${encode(claims)}.`), 401, /error="invalid_token"/, 'ORI_SESSION_INVALID_TOKEN'],
+    ['alg none with a signature', bearer(forge(key, { header: { alg: 'none', kid: 'ins_1' }, claims })), 401, /error_description="The token is not signed"/, 'ORI_SESSION_INVALID_TOKEN'],
+    ['another key', bearer(forge(another, { header: { alg: 'RS256', kid: 'ins_1' }, claims })), 401, /error_description="The signature of the token is not valid"/, 'ORI_SESSION_INVALID_TOKEN'],
+    ['payload null', bearer(forge(key, { header: { alg: 'RS256', kid: 'ins_1' }, claims: 'null' })), 401, /error="invalid_token"/, 'ORI_SESSION_INVALID_TOKEN']
+  ]
+  t.equal((await app.inject({ url: '/closed', headers: bearer(token()) })).statusCode, 200)
+  for (const [name, headers, status, challenge, code] of table) {
+    const response = await app.inject({ url: '/closed', headers })
+    t.equal(response.statusCode, status, name)
+    t.match(response.headers['www-authenticate'], challenge, name)
+    t.match(response.headers, { 'cache-control': 'no-store', 'content-type': /^application\/problem\+json/ }, name)
+    t.match(response.json(), { status, code }, name)
+    t.notMatch(response.body + String(response.headers['www-authenticate']), /user_|evil|sess_/, `${name}: no claim in the answer`)
+    const open = await app.inject({ url: '/open', headers })
+    t.equal(open.statusCode, code === 'ORI_SESSION_REQUIRED' ? 200 : status, `${name}, where no session is required`)
+  }
+  t.equal((await app.inject({ url: `/closed?access_token=${token()}` })).statusCode, 401, 'a token in the query is none')
+})
+
+t.test('Two Authorization lines on a real connection are refused.', async t => {
+  const app = await setup(t)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
+  await once(socket, 'connect')
+  socket.end('GET /open HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic dXNlcjpwYXNz\r\nauthorization: Bearer a.b.c\r\n\r\n')
+  t.match(await text(socket), /^HTTP\/1\.1 400 .*More than one Authorization header/s)
+})
+
+t.test('Keys that cannot be had are a 503 with Retry-After and no challenge, and a public route still works.', async t => {
+  const log: string[] = []
+  const app = fastify({ logger: { level: 'warn', stream: { write: (line: string) => { log.push(line) } } } })
+  await app.register(sessionIdentity, { issuer, jwksUrl: 'http://127.0.0.1:1/jwks.json' })
+  routes(app)
+  t.teardown(async () => { await app.close() })
+  const token = sessionToken(key, Date.now())
+  const response = await app.inject({ url: '/closed', headers: bearer(token) })
+  t.equal(response.statusCode, 503)
+  t.match(response.headers, { 'retry-after': '5', 'www-authenticate': undefined })
+  t.match((await app.inject({ url: '/open', headers: bearer(token) })).json(), { subject: null, outcome: 'unavailable' })
+  t.match(log.join(''), /ORI_IDENTITY_KEYS_UNAVAILABLE/)
+  t.notMatch(log.join(''), new RegExp(`user_|${token.slice(-20)}`), 'neither token nor claims are logged')
+})
+
+t.test('A known token passes the slot synchronously, without a promise.', async t => {
+  const app = await setup(t, { issuer, jwksUrl: `${await keyServer(t)}/.well-known/jwks.json` })
+  await app.ready()
+  const token = sessionToken(key, Date.now())
+  const authorization = `Bearer ${token}`
+  const request = { raw: { headers: { authorization }, rawHeaders: ['Host', 'x', 'Authorization', authorization] } } as unknown as FastifyRequest
+  const identify = sessionHub(app).slots.identify!
+  const identity = await identify(request)
+  let promises = 0
+  const hook = createHook({ init: (_id, type) => { if (type === 'PROMISE') promises++ } }).enable()
+  let same = 0
+  for (let turn = 0; turn < 100; turn++) if (identify(request) === identity) same++
+  hook.disable()
+  t.same([same, promises], [100, 0])
+})
+
+t.test('With @fastify/jwt the application\'s own key verifies, in whatever order the two are registered.', async t => {
+  for (const jwtFirst of [true, false]) {
+    const app = fastify()
+    const jwt = async (): Promise<void> => { await app.register(fastifyJwt, { secret: 'a secret of the application, long enough' }) }
+    if (jwtFirst) await jwt()
+    await app.register(sessionIdentity)
+    if (!jwtFirst) await jwt()
+    routes(app)
+    t.teardown(async () => { await app.close() })
+    await app.ready()
+    const token = app.jwt.sign({ sub: 'user_1', iss: 'urn:app' }, { expiresIn: '1m' })
+    for (let turn = 0; turn < 2; turn++) t.match((await app.inject({ url: '/closed', headers: bearer(token) })).json(), { subject: 'user_1' })
+    t.match(app.sessionIdentity.stats(), { hits: 1, verified: 1 })
+    t.equal((await app.inject({ url: '/closed', headers: bearer(app.jwt.sign({ sub: 'user_1' })) })).statusCode, 401, 'without an issuer nobody is named')
+    t.equal((await app.inject({ url: '/closed', headers: bearer(`${token.slice(0, -4)}AAAA`) })).statusCode, 401)
+  }
+})
+
+t.test('With @fastify/jwt every hostile token is refused, but for what its own configuration decides.', async t => {
+  const app = fastify()
+  const clock = new ManualClock({ now: Math.floor(Date.now() / 1000) * 1000 })
+  await app.register(fastifyJwt, { secret: { public: pem } })
+  await app.register(sessionIdentity, { clock, verify: 'fastify-jwt', issuer, audience, authorizedParties: [party] })
+  t.teardown(async () => { await app.close() })
+  await app.ready()
+  const accepted: string[] = []
+  for (const { name, token } of hostileTokens(key, clock.now())) {
+    const { kind } = await app.sessionIdentity.identify(token)
+    if (kind !== 'refused') accepted.push(name)
+  }
+  t.same(accepted, [
+    'RS384, which is not on the list', 'RS512, which is not on the list', 'PS256, which is not on the list',
+    'the right key under a wrong kid', 'no kid where there are two keys', 'kid ', 'kid ../../dev/null', 'kid __proto__', 'kid constructor', 'kid \' OR 1=1', 'kid aaaaaaaaaaaaaaaaaaaa',
+    'exp missing'
+  ], 'it has one key, whatever the kid; takes all algorithms of that key; and needs no exp')
+
+  const strict = fastify()
+  await strict.register(fastifyJwt, { secret: { public: pem }, verify: { requiredClaims: ['exp'] } })
+  await strict.register(sessionIdentity, { clock, verify: 'fastify-jwt', issuer, algorithms: ['RS256'] })
+  t.teardown(async () => { await strict.close() })
+  await strict.ready()
+  for (const { name, token } of hostileTokens(key, clock.now())) {
+    if (/not on the list|^exp missing/.test(name)) t.match(await strict.sessionIdentity.identify(token), { kind: 'refused' }, name)
+  }
+})
+
+t.test('Without anything to verify with, or with a secret that is a function, the application does not become ready, and is told the fix.', async t => {
+  const bare = fastify()
+  bare.register(sessionIdentity)
+  await t.rejects(async () => { await bare.ready() }, { code: 'ORI_IDENTITY_NO_VERIFIER', message: /Register it with \{ issuer/ })
+  const namespaced = fastify()
+  namespaced.register(sessionIdentity, { verify: 'fastify-jwt' })
+  namespaced.register(fastifyJwt, { secret: 'a secret', namespace: 'other' })
+  await t.rejects(async () => { await namespaced.ready() }, { code: 'ORI_IDENTITY_NO_VERIFIER' })
+  const dynamic = fastify()
+  let asked = 0
+  dynamic.register(sessionIdentity)
+  dynamic.register(fastifyJwt, { secret: async () => { asked++; return 'a secret' } })
+  await t.rejects(async () => { await dynamic.ready() }, { code: 'ORI_IDENTITY_DYNAMIC_SECRET', message: /verify: 'jwks'/ })
+  t.equal(asked, 0)
+  for (const app of [bare, namespaced, dynamic]) await app.close()
+})
+
+t.test('Wrong options fail the registration, and a second registration in one scope is refused.', async t => {
+  const app = fastify()
+  t.teardown(async () => { await app.close() })
+  await t.rejects(async () => { await app.register(sessionIdentity, { issuer: 5 } as unknown as SessionIdentityOptions) }, { code: 'ORI_CONTRACT_INVALID_OPTION', message: '@orientor/session-identity: option "issuer" must be a non-empty string without white space; received 5 (number).' })
+  const twice = fastify()
+  t.teardown(async () => { await twice.close().catch(() => {}) })
+  await twice.register(sessionIdentity, { issuer })
+  await t.rejects(async () => { await twice.register(sessionIdentity, { issuer }) }, { code: 'ORI_CONTRACT_SLOT_TAKEN' })
+})
+
+t.test('A child scope may trust another issuer, and each scope keeps to its own.', async t => {
+  const app = await setup(t, { issuer, jwksUrl: `${await keyServer(t)}/.well-known/jwks.json` })
+  const other = 'https://other.example.com'
+  const jwksUrl = `${await keyServer(t)}/.well-known/jwks.json`
+  await app.register(async child => {
+    await child.register(sessionIdentity, { issuer: other, jwksUrl })
+    child.get('/child', { config: { session: { required: true } } }, request => request.identity?.key)
+  })
+  const [ours, theirs] = [sessionToken(key, Date.now()), sessionToken(key, Date.now(), { iss: other })]
+  const status = async (url: string, token: string): Promise<number> => (await app.inject({ url, headers: bearer(token) })).statusCode
+  t.same([await status('/closed', ours), await status('/closed', theirs), await status('/child', ours), await status('/child', theirs)], [200, 401, 401, 200])
+})
+
+t.test('Alone the plugin decorates the request, and its types hold.', async t => {
+  const app = await setup(t)
+  app.get('/user', request => requireSessionUser(request))
+  await app.ready()
+  t.ok(app.hasRequestDecorator('sessionUser') && app.hasRequestDecorator('identity') && app.hasRequestDecorator('sessionOutcome'))
+  t.equal((await app.inject('/user')).statusCode, 401)
+  t.equal(named, sessionIdentity)
+  t.equal(new errors.NoVerifier().code, 'ORI_IDENTITY_NO_VERIFIER')
+  expectTypeOf<FastifyRequest['sessionUser']>().toEqualTypeOf<SessionUser | null>()
+  expectTypeOf<FastifyInstance['sessionIdentity']>().toEqualTypeOf<SessionIdentity>()
+  expectTypeOf<SessionIdentityErrorCode>().toEqualTypeOf<'ORI_IDENTITY_NO_VERIFIER' | 'ORI_IDENTITY_DYNAMIC_SECRET' | 'ORI_IDENTITY_KEYS_UNAVAILABLE'>()
+  // @ts-expect-error -- HS256 is no asymmetric algorithm
+  expectTypeOf<SessionIdentityOptions>({ issuer, algorithms: ['HS256'] })
+})

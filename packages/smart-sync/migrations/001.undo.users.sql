@@ -1,0 +1,31 @@
+-- Takes back what 001.do noted that it did. A table that was there before keeps its own columns and rows; only a table that the
+-- migration made is dropped, and not while something refers to it.
+DO $migration$
+DECLARE
+  target regclass := to_regclass('{{users}}');
+  done jsonb;
+  name text;
+BEGIN
+  IF target IS NULL THEN RETURN; END IF;
+  SELECT obj_description(oid, 'pg_trigger')::jsonb INTO done FROM pg_trigger WHERE tgrelid = target AND tgname = 'zz_{{users:bare}}_revision';
+  EXECUTE format('DROP TRIGGER IF EXISTS "zz_{{users:bare}}_revision" ON %s', target);
+  DROP FUNCTION IF EXISTS {{users:prefix}}"{{users:bare}}_next_revision"();
+  IF done IS NULL THEN RETURN; END IF;
+  IF (done ->> 'created')::boolean THEN
+    DROP TABLE {{users}};
+    RETURN;
+  END IF;
+  IF (done ->> 'constraint')::boolean THEN
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS "{{users:bare}}_identity_key"', target);
+  END IF;
+  FOR name IN SELECT jsonb_array_elements_text(done -> 'added') LOOP
+    EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', target, name);
+  END LOOP;
+  FOR name IN SELECT jsonb_array_elements_text(done -> 'relaxed') LOOP
+    BEGIN
+      EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL', target, name);
+    EXCEPTION WHEN not_null_violation THEN
+      RAISE NOTICE 'column "%" of % holds null by now and stays nullable', name, target;
+    END;
+  END LOOP;
+END $migration$;

@@ -1,0 +1,83 @@
+import { SourceUnavailable, type Deadline, type SessionKey } from '@orientor/session-contract/core'
+import type { Observation } from './observation.js'
+import type { StoredUser, UserStore } from './user-store.js'
+
+/** What became of one observation. */
+export type Applied =
+  | { readonly kind: 'written', readonly user: StoredUser, readonly created: boolean }
+  /** It was no news: the row as it stands. */
+  | { readonly kind: 'kept', readonly user: StoredUser }
+  /** The user was deleted and has no row. */
+  | { readonly kind: 'gone' }
+  /** Its data cannot be stored. */
+  | { readonly kind: 'refused', readonly error: Error }
+  /** The database could not be had. */
+  | { readonly kind: 'unavailable', readonly error: SourceUnavailable }
+  /** The statement itself is at fault. */
+  | { readonly kind: 'defect', readonly error: unknown }
+
+/** What apply() answers. */
+export interface AppliedBatch {
+  /** One per observation. */
+  readonly byKey: ReadonlyMap<SessionKey, Applied>
+  /** How many users were stored without their e-mail address, because it is another's. */
+  readonly emailCollisions: number
+}
+
+/**
+ * Stores observations: sorted by key, so that instances cannot deadlock, and as many a statement as the store takes. When a statement is
+ * refused for its data it is halved until the culprit stands alone, so that it spoils nobody else's write; if its e-mail address is
+ * taken, it is stored without. Never rejects: each observation has an answer of its own.
+ *
+ * @param observations - one per key
+ * @param syncedAtMs - when they were compared with the provider; null when they were not
+ */
+export async function applyObservations (store: UserStore, observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<AppliedBatch> {
+  const byKey = new Map<SessionKey, Applied>()
+  let emailCollisions = 0
+
+  const sorted = observations.toSorted((a, b) => a.key < b.key ? -1 : 1)
+  for (let start = 0; start < sorted.length; start += store.maxWrites) {
+    await guarded(sorted.slice(start, start + store.maxWrites))
+  }
+  return { byKey, emailCollisions }
+
+  async function guarded (chunk: readonly Observation[]): Promise<void> {
+    try {
+      await write(chunk)
+    } catch (error) {
+      const answer: Applied = error instanceof SourceUnavailable ? { kind: 'unavailable', error } : { kind: 'defect', error }
+      for (const { key } of chunk) if (!byKey.has(key)) byKey.set(key, answer)
+    }
+  }
+
+  async function write (chunk: readonly Observation[]): Promise<void> {
+    const result = await store.write(chunk, syncedAtMs, deadline)
+    if (result.kind === 'refused') {
+      await isolate(chunk, result.duplicate, result.error)
+      return
+    }
+    for (const [key, { user, created }] of result.written) byKey.set(key, { kind: 'written', user, created })
+    const silent = chunk.filter(({ key }) => !result.written.has(key))
+    if (silent.length === 0) return
+    const rows = await store.find(silent, deadline)
+    for (const { key } of silent) {
+      const user = rows.get(key)
+      byKey.set(key, user === undefined ? { kind: 'gone' } : { kind: 'kept', user })
+    }
+  }
+
+  async function isolate (chunk: readonly Observation[], duplicate: boolean, error: Error): Promise<void> {
+    const [first] = chunk
+    if (chunk.length > 1) {
+      const middle = Math.ceil(chunk.length / 2)
+      await guarded(chunk.slice(0, middle))
+      await guarded(chunk.slice(middle))
+    } else if (first !== undefined && duplicate && first.profile.email !== null) {
+      await write([{ ...first, profile: { ...first.profile, email: null } }])
+      if (byKey.get(first.key)?.kind === 'written') emailCollisions++
+    } else if (first !== undefined) {
+      byKey.set(first.key, { kind: 'refused', error })
+    }
+  }
+}

@@ -1,0 +1,50 @@
+import createError from '@fastify/error'
+import type { CodedError } from '@orientor/session-contract/core'
+
+/** Coded errors of this package. Match by `code`. */
+export interface SmartSyncErrors {
+  /** Neither the option `pool` nor `fastify.pg` is there. */
+  readonly NoPool: CodedError<'ORI_SYNC_NO_POOL'>
+  /** The database refused to store one user. The cause is attached. */
+  readonly RowRefused: CodedError<'ORI_SYNC_ROW_REFUSED', [string, { readonly cause: unknown }]>
+  /** The database, or its driver, refused a statement for what it is. The cause is attached. */
+  readonly StatementRefused: CodedError<'ORI_SYNC_STATEMENT_REFUSED', [string, { readonly cause: unknown }]>
+  /** `parseProfile` threw. The cause is attached. */
+  readonly ProfileRefused: CodedError<'ORI_SYNC_PROFILE_REFUSED', [{ readonly cause: unknown }]>
+  /** The identity provider's API refused the request: most often a wrong secret key. */
+  readonly ProviderRefused: CodedError<'ORI_SYNC_PROVIDER_REFUSED', [string]>
+  /** The identity provider's API could not be reached, or did not answer as documented. */
+  readonly ProviderUnavailable: CodedError<'ORI_SYNC_PROVIDER_UNAVAILABLE', [string]>
+  /** The provider says that a user changed more than a day from now. */
+  readonly FutureVersion: CodedError<'ORI_SYNC_FUTURE_VERSION'>
+  /** The tables could not be brought up to date. The cause is attached. */
+  readonly MigrationFailed: CodedError<'ORI_SYNC_MIGRATION_FAILED', [string, { readonly cause: unknown }]>
+  /** Another instance has held the migration lock for too long. */
+  readonly MigrationLocked: CodedError<'ORI_SYNC_MIGRATION_LOCKED', [string]>
+  /** The server closed before the tables were in place. */
+  readonly Closed: CodedError<'ORI_SYNC_CLOSED'>
+}
+
+export const errors: SmartSyncErrors = {
+  NoPool: createError('ORI_SYNC_NO_POOL',
+    '@orientor/smart-sync has no database. The rule: a pg pool is given as option "pool", or @fastify/postgres (or @orientor/pool-tuning) decorates fastify.pg in the same scope. Write for example app.register(smartSync, { pool: new pg.Pool({ connectionString }) }).', 500),
+  RowRefused: createError('ORI_SYNC_ROW_REFUSED',
+    'The users table refused a user (%s). The rule: every column that smart-sync does not fill needs a default or must accept null. See the cause, and mend the table.', 500),
+  StatementRefused: createError('ORI_SYNC_STATEMENT_REFUSED',
+    'The database refused a statement of smart-sync (%s). The rule: the tables are as the migrations make them, and the role may read and write them. See the cause; run the migrations, or grant the privileges.', 500),
+  ProfileRefused: createError('ORI_SYNC_PROFILE_REFUSED',
+    'The option "parseProfile" threw. The rule: it answers with the profile for whatever JSON object the column profile_data holds. See the cause.', 500),
+  ProviderRefused: createError('ORI_SYNC_PROVIDER_REFUSED',
+    'The identity provider refused the request with status %s. The rule: its API accepts the secret key. Check the secret key and the URL of the API.', 502),
+  ProviderUnavailable: createError('ORI_SYNC_PROVIDER_UNAVAILABLE', 'The identity provider could not be asked: %s.', 503),
+  FutureVersion: createError('ORI_SYNC_FUTURE_VERSION',
+    'The identity provider dates a user more than 24 hours ahead of this machine. The rule: such a version is not stored, since nothing could follow it. Check both clocks.', 502),
+  MigrationFailed: createError('ORI_SYNC_MIGRATION_FAILED',
+    'The tables of smart-sync could not be brought up to date: %s. See the cause.', 500),
+  MigrationLocked: createError('ORI_SYNC_MIGRATION_LOCKED',
+    'Another instance has held the migration lock for more than %s ms. The rule: one instance migrates at a time. It is tried again; if it stays so, look for the holder in pg_locks.', 503),
+  Closed: createError('ORI_SYNC_CLOSED', 'The server closed before the tables of smart-sync were in place.', 503)
+}
+
+/** Codes of the errors above. */
+export type SmartSyncErrorCode = InstanceType<SmartSyncErrors[keyof SmartSyncErrors]>['code']

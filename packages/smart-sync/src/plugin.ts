@@ -1,0 +1,97 @@
+import { sessionHub, splitSessionKey, startDeadline, type SessionKey, type UserRecord } from '@orientor/session-contract'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { ClerkProvider } from './clerk/clerk-provider.js'
+import { errors } from './errors.js'
+import { migrate } from './migrate.js'
+import { resolveOptions, type SmartSyncOptions } from './options.js'
+import type { PoolLike } from './pool-like.js'
+import { PostgresUserStore } from './postgres-user-store.js'
+import { SmartDatabaseSync } from './smart-database-sync.js'
+import { syncComponent } from './sync-component.js'
+import type { SyncStatsSnapshot } from './sync-stats.js'
+import { TablesGate } from './tables-gate.js'
+
+/** What `fastify.smartSync` offers. */
+export interface SmartSync {
+  /** Counts since the start. */
+  stats (): SyncStatsSnapshot
+  /**
+   * Resolves when the tables are in place (at once with `migrate: false`, when the server is ready); rejects with ORI_SYNC_CLOSED when the
+   * server closes before.
+   */
+  readonly migrated: Promise<void>
+  /**
+   * Compares one user with the provider where that is due, or at all events with `force`, and answers with what is known.
+   *
+   * @param options - `withinMs`: how long it may take, in milliseconds; default is 10000
+   * @throws SourceUnavailable when the database, or for a user without a row the provider, cannot be asked in time
+   */
+  sync (key: SessionKey, options?: { readonly force?: boolean, readonly withinMs?: number }): Promise<UserRecord>
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Keeps the users table in step with the identity provider. */
+    smartSync: SmartSync
+  }
+}
+
+const name = '@orientor/smart-sync'
+// Below the 10 s that Fastify gives a plugin to become ready.
+const startPatienceMs = 5000
+
+const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
+  const options = resolveOptions(input)
+  const { tables, clock, random } = options
+  const hub = sessionHub(fastify)
+
+  let found: PoolLike | undefined
+  const pool = (): PoolLike => (found ??= options.pool ?? decoratedPool(fastify))
+  const gate = new TablesGate({
+    migrate: async signal => { if (options.migrate) await migrate({ pool: pool(), tables, clock, signal }) },
+    clock,
+    random,
+    onFailure: error => { fastify.log.warn({ err: error }, 'the tables of smart-sync are not in place yet; trying again') }
+  })
+  const store = new PostgresUserStore({ pool: () => { gate.pass(); return pool() }, tables, clock, random })
+  const sync = new SmartDatabaseSync({
+    store,
+    provider: options.provider ?? (options.clerk === undefined ? null : new ClerkProvider({ ...options.clerk, clock })),
+    claims: options.claims,
+    forceSyncAfterMs: options.forceSyncAfterMs,
+    parseProfile: options.parseProfile ?? null,
+    clock
+  })
+
+  hub.fill('source', name, sync)
+  hub.observe(syncComponent(sync, store, clock))
+  fastify.decorate('smartSync', {
+    stats: () => sync.stats.snapshot(),
+    migrated: gate.opened,
+    async sync (key, { force = false, withinMs = 10_000 } = {}) {
+      const deadline = startDeadline(clock, withinMs)
+      try {
+        return await sync.load([{ key, ...splitSessionKey(key), identity: null, force }], deadline)[0]!
+      } finally {
+        deadline.release()
+      }
+    }
+  })
+  fastify.addHook('onReady', async () => {
+    pool()
+    await gate.start(startPatienceMs)
+  })
+  fastify.addHook('onClose', async () => { await gate.close() })
+}
+
+/** What @fastify/postgres decorates, whoever registered it, in whatever order. */
+function decoratedPool (fastify: FastifyInstance): PoolLike {
+  const { pg } = fastify as FastifyInstance & { pg?: { pool?: PoolLike } }
+  if (pg?.pool === undefined) throw new errors.NoPool()
+  return pg.pool
+}
+
+/** The users table as a source of users: in step with the identity provider, written only on change. */
+export const smartSync: FastifyPluginAsync<SmartSyncOptions> = fp(plugin, { name, fastify: '5.x' })
+export default smartSync

@@ -1,0 +1,30 @@
+/** A statement, as node-postgres takes it. */
+export interface StatementConfig {
+  readonly text: string
+  /** Prepared once per connection under this name. */
+  readonly name?: string
+  // node-postgres wants a mutable list, and does not change it.
+  readonly values?: unknown[]
+  /** After how long the driver gives the statement up, in milliseconds. */
+  readonly query_timeout?: number
+  /** How values are read; here always as the text that the server sent. */
+  readonly types?: { getTypeParser (...type: never[]): (value: never) => unknown }
+}
+
+/** What runs statements. */
+export interface Queryable {
+  query (statement: StatementConfig): Promise<{ readonly rows: ReadonlyArray<Readonly<Record<string, unknown>>> }>
+}
+
+/** One connection on loan. */
+export interface ClientLike extends Queryable {
+  /** Gives the connection back; with true it is closed. */
+  release (destroy?: boolean): void
+  on (event: 'error', listener: (error: Error) => void): unknown
+  off (event: 'error', listener: (error: Error) => void): unknown
+}
+
+/** The part of a `pg` pool that is used. */
+export interface PoolLike extends Queryable {
+  connect (): Promise<ClientLike>
+}

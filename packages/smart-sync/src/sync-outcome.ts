@@ -1,0 +1,51 @@
+import { deepFreeze, type ActiveRecord, type SessionProfile, type UserRecord } from '@orientor/session-contract/core'
+import { errors } from './errors.js'
+import type { StoredUser } from './user-store.js'
+
+/** Makes the app's own profile of the JSON object that is stored; null when nothing is stored. */
+export type ParseProfile = (data: Readonly<Record<string, unknown>>) => SessionProfile
+
+/** A key that nobody has a user for. */
+export const unknownUser: UserRecord = Object.freeze({ kind: 'unknown', revision: 0 })
+/** A key whose user was deleted and left no row. */
+export const deletedUser: UserRecord = Object.freeze({ kind: 'deleted', revision: 0 })
+
+/**
+ * What a stored row means: deleted, inactive (by the app or by the provider), or active.
+ *
+ * @throws ORI_SYNC_PROFILE_REFUSED when `parseProfile` throws
+ */
+export function recordOf (stored: StoredUser, sync: ActiveRecord['sync'], parseProfile: ParseProfile | null): UserRecord {
+  const { revision } = stored
+  if (stored.deleted) return Object.freeze({ kind: 'deleted', revision })
+  if (!stored.isActive || stored.blocked) return Object.freeze({ kind: 'inactive', revision })
+  return deepFreeze({
+    kind: 'active',
+    user: {
+      userId: stored.userId,
+      issuer: stored.issuer,
+      subject: stored.subject,
+      email: stored.email,
+      firstName: stored.firstName,
+      lastName: stored.lastName,
+      isActive: true,
+      onboardingCompleted: stored.onboardingCompleted,
+      providerUpdatedAt: stored.providerUpdatedAtMs,
+      profile: profileOf(stored, parseProfile)
+    },
+    revision,
+    sync,
+    lastSyncedAtMs: stored.lastSyncedAtMs,
+    tokensValidFromMs: stored.tokensValidFromMs,
+    revokedSessions: stored.revokedSessions
+  })
+}
+
+function profileOf ({ profile }: StoredUser, parseProfile: ParseProfile | null): SessionProfile | null {
+  if (profile === null || parseProfile === null) return profile
+  try {
+    return parseProfile(profile)
+  } catch (cause) {
+    throw new errors.ProfileRefused({ cause })
+  }
+}

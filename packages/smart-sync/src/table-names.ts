@@ -1,0 +1,56 @@
+import { rule, type OptionRule } from '@orientor/session-contract/core'
+
+/** The tables, each `name` (found by the search path) or `schema.name`. */
+export interface TableNames {
+  readonly users: string
+  /** Users that were deleted and have no row. */
+  readonly tombstones: string
+  readonly deadLetters: string
+  readonly checkpoints: string
+  /** Which migrations have run. */
+  readonly migrations: string
+}
+
+const defaults: TableNames = {
+  users: 'users',
+  tombstones: 'user_tombstones',
+  deadLetters: 'sync_dead_letters',
+  checkpoints: 'sync_checkpoints',
+  migrations: 'smart_sync_migrations'
+}
+
+// 40 characters: names of triggers and constraints are made from them, and Postgres cuts names at 63 bytes.
+const identifier = /^[A-Za-z_][A-Za-z0-9_]{0,39}$/
+
+/** The rule of the option `tables`: names that are left out stand in the schema of the users table. */
+export const tableNames: OptionRule<TableNames> = rule(
+  'an object with any of users, tombstones, deadLetters, checkpoints and migrations, all different, each a name or schema.name of ASCII letters, digits and underscores, at most 40 each',
+  input => {
+    if (typeof input !== 'object' || input === null || Array.isArray(input)) return undefined
+    const given = input as Partial<Record<string, unknown>>
+    if (!Object.keys(given).every(name => Object.hasOwn(defaults, name))) return undefined
+    const schema = typeof given['users'] === 'string' && given['users'].includes('.') ? `${given['users'].split('.')[0]}.` : ''
+    const entries = Object.entries(defaults).map(([name, fallback]) => [name, given[name] ?? `${schema}${fallback}`] as const)
+    if (!entries.every(([, table]) => isTableName(table)) || new Set(entries.map(([, table]) => table)).size !== entries.length) return undefined
+    return Object.freeze(Object.fromEntries(entries)) as unknown as TableNames
+  }
+)
+
+/** The tables when nothing is configured. */
+export const defaultTableNames: TableNames = Object.freeze({ ...defaults })
+
+/** The name as it stands in a statement: quoted, so that case is kept and no word is reserved. */
+export function quotedTable (table: string): string {
+  return table.split('.').map(part => `"${part}"`).join('.')
+}
+
+/** The name without its schema. */
+export function bareTable (table: string): string {
+  return table.slice(table.indexOf('.') + 1)
+}
+
+function isTableName (table: unknown): boolean {
+  if (typeof table !== 'string') return false
+  const parts = table.split('.')
+  return parts.length <= 2 && parts.every(part => identifier.test(part))
+}

@@ -1,0 +1,63 @@
+import type { Deadline, SessionKey } from '@orientor/session-contract/core'
+import type { SyncMark } from './change-detection.js'
+import type { Observation, UserState } from './observation.js'
+
+/** Who is looked for. */
+export interface UserKey {
+  readonly key: SessionKey
+  readonly issuer: string
+  readonly subject: string
+}
+
+/** A row of the users table. Instants are milliseconds since the epoch. */
+export interface StoredUser extends UserKey, UserState, SyncMark {
+  /** The row's own id, as text. */
+  readonly userId: string
+  readonly email: string | null
+  readonly firstName: string | null
+  readonly lastName: string | null
+  readonly profile: Readonly<Record<string, unknown>> | null
+  /** What the app says (`is_active`). */
+  readonly isActive: boolean
+  /** What the provider says. */
+  readonly blocked: boolean
+  readonly onboardingCompleted: boolean
+  /** 0 when nothing was revoked. */
+  readonly tokensValidFromMs: number
+  readonly revokedSessions: readonly string[]
+  readonly revision: number
+}
+
+/** A row that a write made or changed. */
+export interface WrittenUser {
+  readonly user: StoredUser
+  readonly created: boolean
+}
+
+/** What became of one statement. `refused`: the data itself cannot be stored, and nothing of the statement was. */
+export type WriteResult =
+  | { readonly kind: 'done', readonly written: ReadonlyMap<SessionKey, WrittenUser> }
+  | { readonly kind: 'refused', readonly duplicate: boolean, readonly error: Error }
+
+/**
+ * Where users are kept. Every method is one statement and rejects with SourceUnavailable when the database cannot be had in time;
+ * any other rejection is a defect.
+ */
+export interface UserStore {
+  /** Tables that find() reads. */
+  readonly watches: readonly string[]
+  /** Most observations a write() takes. */
+  readonly maxWrites: number
+  find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>>
+  /**
+   * Inserts or updates the users whose observation is news, in the order given, and answers with those only.
+   *
+   * @param observations - at most `maxWrites`, one per key, sorted by key
+   * @param syncedAtMs - when they were compared with the provider; null when they were not
+   */
+  write (observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<WriteResult>
+  /** Notes that these users are in step, unless they were found so after `dueBeforeMs`. */
+  touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<void>
+  /** Answers when the database does. */
+  ping (deadline: Deadline): Promise<void>
+}

@@ -1,0 +1,535 @@
+import { createIdentity, sessionKey, SourceUnavailable, startDeadline, systemClock, type Deadline, type LoadRequest, type UserRecord } from '@orientor/session-contract/core'
+import { ManualClock, startPostgres, testDatabase } from '@orientor/test-kit'
+import fc from 'fast-check'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { defaultClaimNames } from '../src/claims-profile.js'
+import type { IdentityProvider, ProviderAnswer } from '../src/identity-provider.js'
+import { migrate } from '../src/migrate.js'
+import { isNews, join, observe, type ObservedProfile, type UserState } from '../src/observation.js'
+import type { PoolLike, StatementConfig } from '../src/pool-like.js'
+import { PostgresUserStore } from '../src/postgres-user-store.js'
+import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-database-sync.js'
+import { tableNames, defaultTableNames, type TableNames } from '../src/table-names.js'
+
+const issuer = 'https://idp.example'
+const profile: ObservedProfile = { email: 'ada@example.com', firstName: 'Ada', lastName: 'Lovelace', blocked: false, data: { plan: 'pro' } }
+
+/** A pool on a fresh database that survives its server, and what it was asked. */
+async function pools (t: Test, max = 10): Promise<{ pool: pg.Pool, url: string, counted: PoolLike & { statements: string[] } }> {
+  const { url } = await testDatabase(t)
+  const pool = poolOn(t, url, max)
+  const statements: string[] = []
+  const counted = Object.assign({
+    async query (statement: StatementConfig) {
+      statements.push(statement.name ?? statement.text)
+      return await (pool as PoolLike).query(statement)
+    },
+    connect: async () => await (pool as PoolLike).connect()
+  }, { statements })
+  return { pool, url, counted }
+}
+
+function poolOn (t: Test, connectionString: string, max = 10): pg.Pool {
+  const pool = new pg.Pool({ connectionString, max })
+  pool.on('error', () => {})
+  t.teardown(async () => { await pool.end() })
+  return pool
+}
+
+function storeOn (pool: PoolLike, tables: TableNames = defaultTableNames): PostgresUserStore {
+  return new PostgresUserStore({ pool: () => pool, tables, clock: systemClock, random: () => 0 })
+}
+
+function syncOn (pool: PoolLike, options: Partial<SmartDatabaseSyncOptions> = {}): SmartDatabaseSync {
+  return new SmartDatabaseSync({ store: storeOn(pool), provider: null, claims: defaultClaimNames, forceSyncAfterMs: 3_600_000, parseProfile: null, clock: systemClock, ...options })
+}
+
+function providerOf (answer: (subject: string) => ProviderAnswer): IdentityProvider {
+  return { serves: () => true, lookUp: async (_issuer, subjects) => new Map(subjects.map(subject => [subject, answer(subject)])) }
+}
+
+function request (subject: string, claims: Record<string, unknown> = {}, more: Partial<LoadRequest> = {}): LoadRequest {
+  return { key: sessionKey(issuer, subject), issuer, subject, identity: createIdentity({ issuer, subject, claims }), ...more }
+}
+
+function deadlineIn (t: Test, ms: number): Deadline {
+  const deadline = startDeadline(systemClock, ms)
+  t.teardown(() => { deadline.release() })
+  return deadline
+}
+
+async function one (sync: SmartDatabaseSync, wanted: LoadRequest, deadline: Deadline): Promise<UserRecord> {
+  return await sync.load([wanted], deadline)[0]!
+}
+
+async function columnsOf (pool: pg.Pool, table: string): Promise<string[]> {
+  const { rows } = await pool.query('SELECT attname, atttypid::regtype || CASE WHEN attnotnull THEN \' not null\' ELSE \'\' END AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attname', [table])
+  return rows.map(({ attname, type }) => `${attname} ${type}`)
+}
+
+const ourTables = ['users', 'user_tombstones', 'sync_dead_letters', 'sync_checkpoints', 'smart_sync_migrations']
+
+async function tablesIn (pool: pg.Pool): Promise<string[]> {
+  const { rows } = await pool.query("SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r' ORDER BY 1")
+  return rows.map(({ relname }) => relname)
+}
+
+t.test('migrations', t => {
+  t.test('go up, up again, down, and up once more', async t => {
+    const { pool } = await pools(t)
+    t.same(await migrate({ pool }), ['1.do.users', '2.do.records'])
+    t.same(await tablesIn(pool), ourTables.toSorted())
+    t.same(await columnsOf(pool, 'users'), [
+      'clerk_fingerprint text', 'clerk_updated_at timestamp with time zone', 'clerk_user_id text not null', 'deleted_at timestamp with time zone', 'email text',
+      'first_name text', 'id bigint not null', 'is_active boolean not null', 'issuer text not null', 'last_clerk_sync timestamp with time zone', 'last_name text',
+      'onboarding_completed boolean not null', 'profile_data jsonb', 'provider_blocked boolean not null', 'revision bigint not null',
+      'revoked_sessions jsonb not null', 'tokens_valid_from timestamp with time zone'
+    ])
+    t.same(await migrate({ pool }), [])
+    t.same(await migrate({ pool, to: 0 }), ['2.undo.records', '1.undo.users'])
+    t.same(await tablesIn(pool), [])
+    t.same(await migrate({ pool, to: 0 }), [])
+    t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_proc WHERE proname LIKE '%next_revision'")).rows[0].n, 0)
+    t.same(await migrate({ pool }), ['1.do.users', '2.do.records'])
+  })
+
+  t.test('run once when five instances start at the same moment', async t => {
+    const { pool, url } = await pools(t)
+    const results = await Promise.all(Array.from({ length: 5 }, async () => await migrate({ pool: poolOn(t, url, 1), lockPollMs: 5 })))
+    t.same(results.map(applied => applied.length).toSorted(), [0, 0, 0, 0, 2])
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM smart_sync_migrations')).rows[0].n, 2)
+    t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory'")).rows[0].n, 0)
+  })
+
+  t.test('wait for another instance no longer than they are told, and can be called off', async t => {
+    const { pool } = await pools(t)
+    const holder = await pool.connect()
+    await holder.query("SELECT pg_advisory_lock(hashtextextended('@orientor/smart-sync smart_sync_migrations', 0))")
+    const clock = new ManualClock()
+    const waiting = migrate({ pool, clock, lockWaitMs: 1000, lockPollMs: 100 })
+    const tick = setInterval(() => { clock.advance(100) }, 5)
+    t.teardown(() => { clearInterval(tick) })
+    await t.rejects(waiting, { code: 'ORI_SYNC_MIGRATION_LOCKED' })
+    await t.rejects(migrate({ pool, signal: AbortSignal.abort() }), SourceUnavailable)
+    t.equal(pool.idleCount, 1, 'the connection that waited is good for others')
+    await holder.query('SELECT pg_advisory_unlock_all()')
+    holder.release()
+    t.equal((await migrate({ pool })).length, 2)
+  })
+
+  for (const [kind, id] of Object.entries({ bigint: 'bigint GENERATED ALWAYS AS IDENTITY', int: 'serial', uuid: 'uuid DEFAULT gen_random_uuid()' })) {
+    t.test(`complete an existing table with ${kind} ids, and leave it as it was`, async t => {
+      const { pool } = await pools(t)
+      await pool.query(`CREATE TABLE users (id ${id} PRIMARY KEY, email varchar(200) NOT NULL UNIQUE, first_name text NOT NULL DEFAULT '', is_active boolean DEFAULT true,
+        points int NOT NULL DEFAULT 7, slug text GENERATED ALWAYS AS (lower(email)) STORED, "odd name" json, created_at timestamptz NOT NULL DEFAULT now())`)
+      await pool.query("INSERT INTO users (email) SELECT 'u' || n || '@example.com' FROM generate_series(1, 1000) AS n")
+      const filenode = (await pool.query("SELECT pg_relation_filenode('users') AS node")).rows[0].node
+      const before = await columnsOf(pool, 'users')
+      const rowsBefore = (await pool.query('SELECT * FROM users ORDER BY email')).rows
+
+      await migrate({ pool })
+      t.equal((await pool.query("SELECT pg_relation_filenode('users') AS node")).rows[0].node, filenode, 'the table was not rewritten')
+      t.equal((await pool.query('SELECT count(*)::int AS n FROM users WHERE revision = 1 AND NOT provider_blocked')).rows[0].n, 1000)
+
+      const sync = syncOn(pool)
+      const deadline = deadlineIn(t, 5000)
+      const record = await one(sync, request('user_new', { email: 'new@example.com' }), deadline)
+      t.match(record, { kind: 'active', user: { email: 'new@example.com', onboardingCompleted: false } })
+      t.equal((await pool.query("SELECT id::text FROM users WHERE clerk_user_id = 'user_new'")).rows[0].id, record.kind === 'active' && record.user.userId)
+      const collision = await one(sync, request('user_other', { email: 'u1@example.com', given_name: 'Otto' }), deadline)
+      t.match(collision, { kind: 'active', sync: 'performed', user: { email: null, firstName: 'Otto' } }, 'an address that is another\'s keeps nobody out')
+      t.equal(sync.stats.snapshot().emailCollisions, 1)
+      t.match(await one(sync, request('user_none'), deadline), { kind: 'active', user: { email: null } })
+
+      // The stored generated column must not make a touch look like a change.
+      await pool.query("UPDATE users SET last_clerk_sync = now() WHERE clerk_user_id = 'user_new'")
+      t.equal((await pool.query("SELECT revision FROM users WHERE clerk_user_id = 'user_new'")).rows[0].revision, '1')
+      await pool.query("UPDATE users SET points = 8 WHERE clerk_user_id = 'user_new'")
+      t.equal((await pool.query("SELECT revision FROM users WHERE clerk_user_id = 'user_new'")).rows[0].revision, '2')
+
+      await pool.query('DELETE FROM users WHERE clerk_user_id IS NOT NULL')
+      await migrate({ pool, to: 0 })
+      t.same(await columnsOf(pool, 'users'), before)
+      t.same((await pool.query('SELECT * FROM users ORDER BY email')).rows, rowsBefore)
+      t.same(await tablesIn(pool), ['users'])
+    })
+  }
+
+  t.test('keep a column nullable on the way down when it holds null by then', async t => {
+    const { pool } = await pools(t)
+    await pool.query('CREATE TABLE users (id bigserial PRIMARY KEY, email text NOT NULL)')
+    await migrate({ pool })
+    await one(syncOn(pool), request('user_a'), deadlineIn(t, 5000))
+    await migrate({ pool, to: 0 })
+    t.same(await columnsOf(pool, 'users'), ['email text', 'id bigint not null'])
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 1)
+  })
+
+  t.test('use a unique index that is there, and columns of ours that are there', async t => {
+    const { pool } = await pools(t)
+    await pool.query('CREATE TABLE users (id bigserial PRIMARY KEY, clerk_user_id varchar(64), issuer text, last_clerk_sync timestamptz, UNIQUE (clerk_user_id, issuer))')
+    await migrate({ pool })
+    t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_index WHERE indrelid = 'users'::regclass")).rows[0].n, 2)
+    t.match(await one(syncOn(pool), request('user_a'), deadlineIn(t, 5000)), { sync: 'performed' })
+    await migrate({ pool, to: 0 })
+    t.same(await columnsOf(pool, 'users'), ['clerk_user_id character varying', 'id bigint not null', 'issuer text', 'last_clerk_sync timestamp with time zone'])
+  })
+
+  t.test('take tables of other names and schemas, case and all', async t => {
+    const { pool } = await pools(t)
+    await pool.query('CREATE SCHEMA "Auth"')
+    const tables = tableNames.accept({ users: 'Auth.People' })!
+    await migrate({ pool, tables })
+    t.same(await tablesIn(pool), [])
+    const sync = syncOn(pool, { store: storeOn(pool, tables) })
+    t.same(sync.watches, ['Auth.People'])
+    t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'performed' })
+    await pool.query('UPDATE "Auth"."People" SET is_active = false')
+    t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { kind: 'inactive', revision: 2 })
+    await migrate({ pool })
+    t.match(await one(syncOn(pool), request('user_b'), deadlineIn(t, 5000)), { sync: 'performed' }, 'two sets of tables share one pool')
+    await migrate({ pool, tables, to: 0 })
+    t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_class WHERE relnamespace = '\"Auth\"'::regnamespace")).rows[0].n, 0)
+    t.ok((await tablesIn(pool)).includes('users'))
+  })
+
+  t.test('refuse what they cannot complete, say why, and change nothing', async t => {
+    const refuses = async (t: Test, made: string, message: RegExp): Promise<void> => {
+      const { pool } = await pools(t)
+      await pool.query(made)
+      await t.rejects(migrate({ pool }), { code: 'ORI_SYNC_MIGRATION_FAILED', message })
+      t.same((await tablesIn(pool)).filter(name => name !== 'users'), [])
+      t.equal(pool.idleCount, 1, 'the connection is good for others')
+    }
+    await refuses(t, 'CREATE TABLE users (email text)', /has no column "id"/)
+    await refuses(t, 'CREATE VIEW users AS SELECT 1 AS id', /is not a table/)
+    await refuses(t, 'CREATE TABLE users (id bigserial, clerk_updated_at text)', /column "clerk_updated_at" of users has type text; smart-sync can use timestamptz/)
+  })
+
+  t.test('leave what a newer version made, and do not share a table of versions between two users tables', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    await t.rejects(migrate({ pool, tables: tableNames.accept({ users: 'people' })! }), { code: 'ORI_SYNC_MIGRATION_FAILED', message: /no table "people"/ })
+    await pool.query('INSERT INTO smart_sync_migrations (version, name) VALUES (99, \'later\')')
+    t.same(await migrate({ pool }), [])
+    t.same(await tablesIn(pool), ourTables.toSorted())
+  })
+
+  t.test('are not failures of their own when the database is away', async t => {
+    const nowhere = poolOn(t, 'postgres://127.0.0.1:1/none')
+    await t.rejects(migrate({ pool: nowhere }), SourceUnavailable)
+  })
+  t.end()
+})
+
+t.test('the revision', t => {
+  t.test('grows by one with any real change, by whomever, and with nothing else', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    await pool.query("INSERT INTO users (issuer, clerk_user_id) VALUES ('i', 'a')")
+    const after = async (statement: string): Promise<string> => {
+      await pool.query(statement)
+      return (await pool.query('SELECT revision FROM users')).rows[0].revision
+    }
+    t.equal(await after('SELECT 1'), '1')
+    t.equal(await after('UPDATE users SET last_clerk_sync = now()'), '1')
+    t.equal(await after('UPDATE users SET is_active = is_active'), '1')
+    t.equal(await after('UPDATE users SET is_active = false'), '2')
+    t.equal(await after('UPDATE users SET revision = 99'), '2', 'nobody sets it')
+    t.equal(await after("UPDATE users SET revoked_sessions = '{\"s\": 1}', revision = 5"), '3')
+    t.equal(await after("SET session_replication_role = 'replica'; UPDATE users SET first_name = 'x'; RESET session_replication_role"), '4')
+    await pool.query('ALTER TABLE users ADD COLUMN added_later json')
+    t.equal(await after("UPDATE users SET added_later = '{}'"), '5')
+  })
+  t.end()
+})
+
+t.test('the store', t => {
+  t.test('reads every column as it is written, whatever parsers the app has set', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    await pool.query(`INSERT INTO users (id, issuer, clerk_user_id, email, first_name, last_name, profile_data, onboarding_completed, last_clerk_sync, clerk_updated_at, clerk_fingerprint, tokens_valid_from, revoked_sessions)
+      VALUES (9007199254740993, $1, 'user_a', 'a@b.c', 'A', 'B', '{"x": 1}', true, '2024-03-18T17:49:59.431Z', '2024-03-18T17:49:59.4319Z', '10', '2024-01-01Z', '{"sess_1": 1, "sess_2": 2}')`, [issuer])
+    const kept = pg.types.getTypeParser(20)
+    pg.types.setTypeParser(20, Number)
+    t.teardown(() => { pg.types.setTypeParser(20, kept) })
+    const store = storeOn(pool)
+    const key = request('user_a').key
+    t.same([...(await store.find([request('user_a'), request('user_b')], deadlineIn(t, 5000))).values()], [{
+      key,
+      issuer,
+      subject: 'user_a',
+      userId: '9007199254740993',
+      email: 'a@b.c',
+      firstName: 'A',
+      lastName: 'B',
+      profile: { x: 1 },
+      isActive: true,
+      blocked: false,
+      onboardingCompleted: true,
+      lastSyncedAtMs: 1_710_784_199_431,
+      providerUpdatedAtMs: 1_710_784_199_432,
+      version: 1_710_784_199_432,
+      fingerprint: '10',
+      tokensValidFromMs: 1_704_067_200_000,
+      revokedSessions: ['sess_1', 'sess_2'],
+      deleted: false,
+      revision: 1
+    }])
+    await pool.query("UPDATE users SET clerk_updated_at = 'infinity', profile_data = '[1]', tokens_valid_from = NULL")
+    t.match((await store.find([request('user_a')], deadlineIn(t, 5000))).get(key), { version: null, profile: null, tokensValidFromMs: 0 })
+  })
+
+  t.test('decides in SQL as isNews() does in JavaScript, and any order of any observations converges', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const store = storeOn(pool)
+    const deadline = deadlineIn(t, 60_000)
+    let users = 0
+    const sighting = fc.record({ version: fc.constantFrom(null, 1_700_000_000_000, 1_700_000_000_001, 1_700_000_001_000), name: fc.constantFrom('A', 'B', null), blocked: fc.boolean(), complete: fc.boolean() })
+    await fc.assert(fc.asyncProperty(fc.array(sighting, { minLength: 1, maxLength: 6 }), async sightings => {
+      const subject = `user_${users++}`
+      let expected: UserState | null = null
+      for (const { version, name, blocked, complete } of sightings) {
+        const observation = observe(issuer, subject, { ...profile, email: null, firstName: name, blocked }, version, complete)
+        const news = isNews(expected, observation)
+        const result = await store.write([observation], null, deadline)
+        if (result.kind !== 'done' || result.written.has(observation.key) !== news) return false
+        if (news) expected = { deleted: false, version: observation.version, fingerprint: observation.fingerprint }
+        const stored = (await store.find([request(subject)], deadline)).get(observation.key)
+        if (stored?.version !== expected!.version || stored?.fingerprint !== expected!.fingerprint) return false
+      }
+      return true
+    }), { numRuns: 150 })
+    await fc.assert(fc.asyncProperty(fc.array(sighting.filter(({ version }) => version !== null), { minLength: 2, maxLength: 8 }), async sightings => {
+      const subject = `user_${users++}`
+      const observations = sightings.map(({ version, name, blocked, complete }) => observe(issuer, subject, { ...profile, email: null, firstName: name, blocked }, version, complete))
+      await Promise.all(observations.map(async observation => await store.write([observation], null, deadline)))
+      const winner = observations.map((observation): UserState => ({ deleted: false, ...observation })).reduce(join)
+      const stored = (await store.find([request(subject)], deadline)).get(sessionKey(issuer, subject))
+      return stored?.version === winner.version && stored?.fingerprint === winner.fingerprint
+    }), { numRuns: 60 })
+  })
+
+  t.test('a partial profile keeps what it does not tell, and the provider\'s bar', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const store = storeOn(pool)
+    const deadline = deadlineIn(t, 5000)
+    await store.write([observe(issuer, 'user_a', { ...profile, blocked: true }, 1_700_000_000_000, true)], null, deadline)
+    await store.write([observe(issuer, 'user_a', { email: null, firstName: 'Eve', lastName: null, blocked: false, data: null }, 1_700_000_001_000, false)], 1_700_000_002_000, deadline)
+    const stored = (await store.find([request('user_a')], deadline)).get(request('user_a').key)
+    t.match(stored, { email: 'ada@example.com', firstName: 'Eve', lastName: 'Lovelace', profile: { plan: 'pro' }, blocked: true, revision: 2, lastSyncedAtMs: 1_700_000_002_000 })
+    await store.write([observe(issuer, 'user_a', { ...profile, lastName: null }, 1_700_000_003_000, true)], null, deadline)
+    t.match((await store.find([request('user_a')], deadline)).get(request('user_a').key), { firstName: 'Ada', lastName: null, blocked: false, lastSyncedAtMs: 1_700_000_002_000 })
+  })
+
+  t.test('deleted users stay so: with a row, and with a tombstone only', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const deadline = deadlineIn(t, 5000)
+    await pool.query("INSERT INTO users (issuer, clerk_user_id, deleted_at) VALUES ($1, 'user_row', now())", [issuer])
+    await pool.query("INSERT INTO user_tombstones (issuer, clerk_user_id) VALUES ($1, 'user_none')", [issuer])
+    const sync = syncOn(pool, { provider: providerOf(() => ({ kind: 'found', profile, version: Date.now() })) })
+    t.match(await Promise.all(sync.load([request('user_row'), request('user_none')], deadline)), [{ kind: 'deleted', revision: 1 }, { kind: 'deleted', revision: 0 }])
+    const result = await storeOn(pool).write([observe(issuer, 'user_row', profile, Date.now(), true)], null, deadline)
+    t.ok(result.kind === 'done' && result.written.size === 0)
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 1)
+  })
+
+  t.test('columns that the app owns are never written', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const deadline = deadlineIn(t, 5000)
+    const version = { now: 1_700_000_000_000 }
+    const sync = syncOn(pool, { provider: providerOf(() => ({ kind: 'found', profile, version: version.now })) })
+    await one(sync, request('user_a'), deadline)
+    await pool.query('UPDATE users SET is_active = false, onboarding_completed = true')
+    version.now += 1000
+    t.match(await one(sync, request('user_a', {}, { force: true }), deadline), { kind: 'inactive', revision: 3 })
+    t.match((await pool.query('SELECT is_active, onboarding_completed FROM users')).rows, [{ is_active: false, onboarding_completed: true }])
+  })
+
+  t.test('refusals name the place, never the value', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    await pool.query("ALTER TABLE users ADD COLUMN required text NOT NULL DEFAULT 'x', ADD CONSTRAINT short CHECK (length(first_name) < 10)")
+    await pool.query('ALTER TABLE users ALTER COLUMN required DROP DEFAULT')
+    const deadline = deadlineIn(t, 5000)
+    const refused = await one(syncOn(pool), request('user_a', { given_name: 'secret' }), deadline).catch((error: unknown) => error as Error)
+    t.match(refused, { code: 'ORI_SYNC_ROW_REFUSED', message: /SQLSTATE 23502, table users, column required/ })
+    t.notMatch((refused as Error).message, /secret/)
+    await pool.query('ALTER TABLE users DROP COLUMN required')
+    t.match(await one(syncOn(pool), request('user_b', { given_name: 'x'.repeat(20) }), deadline).catch((error: unknown) => error), { code: 'ORI_SYNC_ROW_REFUSED', message: /constraint short/ })
+    await pool.query('DROP TABLE user_tombstones')
+    t.match(await one(syncOn(pool), request('user_c'), deadline).catch((error: unknown) => error), { code: 'ORI_SYNC_STATEMENT_REFUSED', message: /42P01/ })
+  })
+
+  t.test('a statement that lost a race is sent again, five times at most; a cancelled one is not', async t => {
+    const sent: number[] = []
+    const failing = (code: string, times: number): PoolLike => {
+      let left = times
+      return {
+        async query () {
+          sent.push(left)
+          if (left-- > 0) throw Object.assign(new Error('no'), { code })
+          return { rows: [] }
+        },
+        connect: async () => { throw new Error('not used') }
+      }
+    }
+    const ping = async (code: string, times: number): Promise<number> => {
+      sent.length = 0
+      const clock = new ManualClock()
+      const pool = failing(code, times)
+      const pinged = new PostgresUserStore({ pool: () => pool, tables: defaultTableNames, clock, random: () => 0.999 }).ping(startDeadline(clock, 2000))
+      pinged.catch(() => {})
+      for (let turn = 0; turn < 8; turn++) {
+        await clock.settle()
+        clock.advance(200)
+      }
+      await pinged
+      return sent.length
+    }
+    for (const code of ['40001', '40P01', '55P03']) t.equal(await ping(code, 5), 6)
+    await t.rejects(ping('40001', 6), SourceUnavailable)
+    t.equal(sent.length, 6)
+    await t.rejects(ping('57014', 1), SourceUnavailable)
+    t.equal(sent.length, 1)
+    await t.rejects(ping('ECONNREFUSED', 1), SourceUnavailable)
+    await t.rejects(ping('XX000', 1), { code: 'ORI_SYNC_STATEMENT_REFUSED' })
+    const clock = new ManualClock()
+    await t.rejects(new PostgresUserStore({ pool: () => ({ ...failing('', 0), query: async () => { throw new TypeError('odd') } }), tables: defaultTableNames, clock, random: () => 0 }).ping(startDeadline(clock, 1)), { message: /no SQLSTATE/ })
+  })
+
+  t.test('nothing is sent when no time is left', async t => {
+    const { counted } = await pools(t)
+    const clock = new ManualClock()
+    const deadline = startDeadline(clock, 10)
+    clock.advance(10)
+    await t.rejects(storeOn(counted).ping({ ...deadline, atMs: Infinity }), SourceUnavailable)
+    await t.rejects(storeOn(counted).ping({ signal: new AbortController().signal, atMs: 0 }), SourceUnavailable)
+    t.same(counted.statements, [])
+  })
+
+  t.test('a statement that hangs is given up at the deadline, and does not poison the pool', async t => {
+    const { pool } = await pools(t, 1)
+    await migrate({ pool })
+    const blocker = new pg.Client({ connectionString: pool.options.connectionString as string })
+    await blocker.connect()
+    await blocker.query('BEGIN; LOCK TABLE users')
+    const sync = syncOn(pool)
+    await t.rejects(one(sync, request('user_a'), deadlineIn(t, 150)), SourceUnavailable)
+    await blocker.query('ROLLBACK')
+    await blocker.end()
+    t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'performed' })
+  })
+  t.end()
+})
+
+t.test('smart sync on PostgreSQL', t => {
+  t.test('50 first requests of one user on three instances make one row, and all get its id', async t => {
+    const { pool, url } = await pools(t)
+    await migrate({ pool })
+    const provider = providerOf(() => ({ kind: 'found', profile, version: 1_700_000_000_000 }))
+    const instances = Array.from({ length: 3 }, () => syncOn(poolOn(t, url, 5), { provider }))
+    const records = await Promise.all(Array.from({ length: 50 }, async (_, n) => await one(instances[n % 3]!, request('user_a'), deadlineIn(t, 10_000))))
+    t.equal(new Set(records.map(record => record.kind === 'active' ? record.user.userId : record.kind)).size, 1)
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 1)
+    const totals = instances.map(({ stats }) => stats.snapshot())
+    t.equal(totals.reduce((sum, { profileCreates }) => sum + profileCreates, 0), 1)
+    t.equal(totals.reduce((sum, { attempts }) => sum + attempts, 0), 50)
+  })
+
+  t.test('10,000 unknown users cost at most 150 statements, inserts included; then one for every batch', async t => {
+    const { pool, counted } = await pools(t)
+    await migrate({ pool })
+    const provider = providerOf(() => ({ kind: 'found', profile: { ...profile, email: null }, version: 1_700_000_000_000 }))
+    const sync = syncOn(counted, { provider })
+    const batches = Array.from({ length: 20 }, (_, batch) => Array.from({ length: 500 }, (_, n) => request(`user_${batch * 500 + n}`)))
+    const started = performance.now()
+    await Promise.all(batches.flatMap(batch => sync.load(batch, deadlineIn(t, 60_000))))
+    t.comment(`${counted.statements.length} statements, ${Math.round(performance.now() - started)} ms`)
+    t.ok(counted.statements.length <= 150, `${counted.statements.length} statements`)
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 10_000)
+    counted.statements.length = 0
+    await Promise.all(batches.flatMap(batch => sync.load(batch, deadlineIn(t, 60_000))))
+    t.equal(counted.statements.length, 20)
+  })
+
+  t.test('an unchanged user costs no write but one touch per force interval, whatever the instances', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const clock = new ManualClock({ now: Date.now() })
+    const provider = providerOf(() => ({ kind: 'found', profile, version: 1_700_000_000_000 }))
+    const instances = [1, 2, 3].map(() => syncOn(pool, { provider, clock }))
+    const deadline = startDeadline(clock, 5000) // only the wall clock moves
+    const all = async (): Promise<void> => { await Promise.all(instances.map(async sync => await one(sync, request('user_a'), deadline))) }
+    const version = async (): Promise<string> => (await pool.query('SELECT xmin::text || ctid::text AS v FROM users')).rows[0].v
+    await all()
+    const first = await version()
+    for (let minute = 0; minute < 59; minute++) {
+      clock.jump(60_000)
+      await all()
+    }
+    t.equal(await version(), first)
+    clock.jump(60_000)
+    await all()
+    const touched = await version()
+    t.not(touched, first)
+    await all()
+    t.equal(await version(), touched)
+    t.equal((await pool.query('SELECT revision FROM users')).rows[0].revision, '1')
+  })
+
+  t.test('changes that arrive out of order converge to the newest', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const base = 1_700_000_000_000
+    const syncs = fc.sample(fc.shuffledSubarray(Array.from({ length: 20 }, (_, n) => n), { minLength: 20 }), { numRuns: 1, seed: 7 })[0]!.map(n => {
+      return syncOn(pool, { provider: providerOf(() => ({ kind: 'found', profile: { ...profile, firstName: `v${n}` }, version: base + n })) })
+    })
+    await Promise.all(syncs.map(async sync => await one(sync, request('user_a', {}, { force: true }), deadlineIn(t, 10_000))))
+    t.match((await pool.query('SELECT first_name, count(*) OVER ()::int AS n FROM users')).rows, [{ first_name: 'v19', n: 1 }])
+  })
+
+  t.test('batches of the same users in any order from several instances do not deadlock', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    let version = 1_700_000_000_000
+    const runs = Array.from({ length: 40 }, async () => {
+      const sync = syncOn(pool, { provider: providerOf(() => ({ kind: 'found', profile: { ...profile, email: null }, version: version++ })) })
+      const subjects = fc.sample(fc.shuffledSubarray(Array.from({ length: 60 }, (_, n) => `user_${n}`), { minLength: 30 }), 1)[0]!
+      return await Promise.all(sync.load(subjects.map(subject => request(subject, {}, { force: true })), deadlineIn(t, 20_000)))
+    })
+    t.ok((await Promise.all(runs)).flat().every(record => record.kind === 'active' && record.sync !== 'failed'))
+    t.equal((await pool.query('SELECT deadlocks::int AS n FROM pg_stat_database WHERE datname = current_database()')).rows[0].n, 0)
+  })
+
+  t.test('hostile texts change nothing but their own row', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const nasty = "'; DROP TABLE users; -- \0 {\"a\",NULL} \\ \ud800"
+    const record = await one(syncOn(pool), request('user_-O\'Brien"; --', { email: nasty, given_name: '{NULL}', family_name: 'NULL' }), deadlineIn(t, 5000))
+    t.match(record, { user: { subject: 'user_-O\'Brien"; --', email: nasty.replace('\0', '').replace('\ud800', '\ufffd'), firstName: '{NULL}', lastName: 'NULL' } })
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 1)
+  })
+
+  t.test('a database that dies is unavailable, and is used again when it is back', async t => {
+    const server = await startPostgres()
+    t.teardown(async () => { await server.stop() })
+    const pool = poolOn(t, await server.createDatabase())
+    await migrate({ pool })
+    const sync = syncOn(pool)
+    t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'performed' })
+    const migrating = pool.connect()
+    await migrating.then(client => { client.release() })
+    await server.kill('SIGKILL')
+    await t.rejects(one(sync, request('user_a'), deadlineIn(t, 2000)), SourceUnavailable)
+    await t.rejects(one(sync, request('user_b'), deadlineIn(t, 2000)), SourceUnavailable)
+    await server.start()
+    t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'skipped' })
+  })
+  t.end()
+})

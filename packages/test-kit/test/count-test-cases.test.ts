@@ -58,3 +58,17 @@ t.test('results that break off are a failure', async t => {
   const { failed } = await count('TAP version 14\n# Subtest: test/a.test.ts\n    # Subtest: fine\n        ok 1 - x\n')
   t.ok(failed > 0)
 })
+
+const whole = `# Subtest: test/a.test.ts
+    # Subtest: fine
+        ok 1 - should be equal
+        1..1
+    ok 1 - fine
+    1..1
+ok 1 - test/a.test.ts
+`
+
+t.test('a file of tap has no plan of the whole, but a summary, without which it was cut off', async t => {
+  t.strictSame(await count(`${whole}# { total: 1, pass: 1 }\n# time=1ms\n`), { passed: 1, failed: 0, skipped: 0 })
+  t.strictSame(await count(whole), { passed: 1, failed: 1, skipped: 0 })
+})

@@ -1,5 +1,5 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import { poolTuning } from '@orientor/pool-tuning'
+import { poolTuning, type TunedQueryConfig } from '@orientor/pool-tuning'
 
 export async function build (connectionString: string): Promise<FastifyInstance> {
   const app = Fastify()
@@ -7,7 +7,8 @@ export async function build (connectionString: string): Promise<FastifyInstance>
 
   app.get('/now', async () => {
     // Marked as idempotent: sent again when its connection is cut in flight.
-    const { rows } = await app.pg.query({ text: 'SELECT now()', idempotent: true } as { text: string })
+    const now: TunedQueryConfig = { text: 'SELECT now()', idempotent: true }
+    const { rows } = await app.pg.query(now)
     return rows[0]
   })
 

@@ -9,7 +9,7 @@ import { measurePart } from './source/part.js'
 import { report } from './source/report.js'
 import { startBaseline, startStack } from './source/stack.js'
 
-// The benchmark of the source system: 1,000 authentications, 10 at once, of 130 users, then a sustained load.
+// 1,000 authentications, 10 at once, of 130 users, then a sustained load.
 const authentications = 1000
 const concurrency = 10
 const userCount = 130

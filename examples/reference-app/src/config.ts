@@ -19,7 +19,7 @@ export interface Config {
     readonly staleIfErrorMs: number | undefined
   }
   readonly forceSyncAfterMs: number | undefined
-  /** null: no admin routes (a demo makes a key of its own). */
+  /** null: no admin routes (with the simulator the app makes a key of its own). */
   readonly adminKey: string | null
 }
 

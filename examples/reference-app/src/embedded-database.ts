@@ -49,14 +49,14 @@ export function dataFolder (root: string): string {
     return here
   }
   const { uid } = userInfo()
-  const private_ = join('/tmp', `orientor-${uid}`)
-  mkdirSync(private_, { recursive: true, mode: 0o755 })
-  const stats = lstatSync(private_)
+  const ownFolder = join('/tmp', `orientor-${uid}`)
+  mkdirSync(ownFolder, { recursive: true, mode: 0o755 })
+  const stats = lstatSync(ownFolder)
   if (!stats.isDirectory() || stats.uid !== uid || (stats.mode & 0o022) !== 0) {
-    throw new Error(`${private_} is not a folder that this user alone can write. Remove it, or set DATABASE_URL to a PostgreSQL of your own.`)
+    throw new Error(`${ownFolder} is not a folder that this user alone can write. Remove it, or set DATABASE_URL to a PostgreSQL of your own.`)
   }
-  chmodSync(private_, 0o755)
-  const there = join(private_, createHash('sha256').update(root).digest('hex').slice(0, 12))
+  chmodSync(ownFolder, 0o755)
+  const there = join(ownFolder, createHash('sha256').update(root).digest('hex').slice(0, 12))
   mkdirSync(there, { recursive: true })
   return there
 }

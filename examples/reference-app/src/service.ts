@@ -40,7 +40,7 @@ export async function startService (config: Config): Promise<Service> {
       demo = await startDemoProvider()
       closers.push(() => demo!.stop())
     }
-    const isDemo = demo !== null || config.databaseUrl === null
+    const isDemo = demo !== null
     const adminKey = config.adminKey ?? (isDemo ? randomBytes(16).toString('hex') : null)
     const app = await buildApp({
       ...config,

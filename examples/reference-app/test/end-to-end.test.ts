@@ -143,6 +143,34 @@ t.test('An app whose database cannot be reached is up, says so, and recovers by 
   t.pass('recovered')
 })
 
+t.test('While the database is down an expired user is served, marked, where the route allows it; an invalidated one is loaded anew', async t => {
+  const server = await startPostgres()
+  t.teardown(() => server.stop())
+  const world = await worldAt(t, server, server.url())
+  const app = launch(t, { ...world.environment, SESSION_EXPIRE_AFTER_MS: '200' })
+  const url = await app.url
+  const [user] = await world.users(1)
+  const headers = { authorization: user!.authorization }
+  t.match(await request(`${url}/me`, headers, agent), { status: 200, stale: false })
+
+  await server.kill('SIGINT')
+  await until('the user has expired', async () => (await request(`${url}/me`, headers, agent)).stale)
+  const stale = await request(`${url}/me`, headers, agent)
+  t.match(stale, { status: 200, stale: true })
+  t.match(JSON.parse(stale.body), { outcome: { stale: true, from: 'cache' } })
+  t.equal((await request(`${url}/me/fresh`, headers, agent)).status, 503)
+
+  await server.start()
+  await until('the user is fresh again', async () => !(await request(`${url}/me`, headers, agent)).stale)
+  const answer = await fetch(`${url}/database/invalidate-user-cache`, {
+    method: 'POST',
+    headers: { 'x-admin-key': adminKey, 'content-type': 'application/json' },
+    body: JSON.stringify({ issuer: world.clerk.simulator.issuer, subject: user!.id })
+  })
+  t.match(await answer.json(), { invalidated: true, instances: 1 })
+  t.match(JSON.parse((await request(`${url}/me`, headers, agent)).body), { outcome: { from: 'source', stale: false } })
+})
+
 t.test('Terminating every backend twenty times under load ends neither the process nor a request of a known user', async t => {
   const world = await newWorld(t)
   const app = launch(t, world.environment)

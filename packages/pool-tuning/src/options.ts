@@ -121,7 +121,7 @@ export function resolveOptions (input: unknown): ResolvedPoolOptions {
   const given = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>
   refuseSeconds(given)
   if (typeof given['settings'] === 'object' && given['settings'] !== null) refuseSeconds(given['settings'] as Record<string, unknown>)
-  const { connectionString, ...read } = readOptions<PoolTuningOptions>('pool-tuning', input, rules)
+  const { connectionString, ...read } = readOptions<PoolTuningOptions>('@orientor/pool-tuning', input, rules)
   const settings = readOptions<SessionSettings>('pool-tuning, settings', read.settings, settingRules)
   const environment = read.environment ?? process.env
   const detected = read.preset === 'auto' ? detectPreset(environment) : { preset: read.preset!, origin: given['preset'] === undefined ? 'default' : 'option' }
@@ -140,7 +140,7 @@ export function resolveOptions (input: unknown): ResolvedPoolOptions {
   }
   const figures = settled as unknown as PresetValues
   const minConnections = read.minConnections ?? Math.min(1, figures.size)
-  if (minConnections > figures.size) throw invalidOption('pool-tuning', `option "minConnections" must not be above size (${figures.size}); received ${minConnections}. Raise size, or keep fewer connections open.`)
+  if (minConnections > figures.size) throw invalidOption('@orientor/pool-tuning', `option "minConnections" must not be above size (${figures.size}); received ${minConnections}. Raise size, or keep fewer connections open.`)
   const connectTimeoutMs = Math.min(read.connectTimeoutMs!, figures.timeoutMs)
   const client = connectionString === undefined ? read.client! : { ...read.client, connectionString }
   // ResolvedPoolOptions has every key: those with a rule and a default, and those settled above.
@@ -151,6 +151,6 @@ function refuseSeconds (given: Readonly<Record<string, unknown>>): void {
   for (const [name, leastMs] of Object.entries(meantInSeconds)) {
     const value = given[name]
     if (typeof value !== 'number' || value <= 0 || value >= leastMs || !Number.isFinite(value)) continue
-    throw invalidOption('pool-tuning', `option "${name}" must be at least ${leastMs} milliseconds; received ${describe(value, false)}, which looks like seconds. For ${value} seconds write ${name}: ${Math.round(value * 1000)}.`)
+    throw invalidOption('@orientor/pool-tuning', `option "${name}" must be at least ${leastMs} milliseconds; received ${describe(value, false)}, which looks like seconds. For ${value} seconds write ${name}: ${Math.round(value * 1000)}.`)
   }
 }

@@ -73,10 +73,10 @@ export function presetEnvironment (preset: PresetName, environment: Environment)
 function read ({ name, option, seconds = false, min, max }: Variable, text: string): number | boolean {
   if (option === 'echoSql') {
     if (/^(true|1|false|0)$/i.test(text)) return /^(true|1)$/i.test(text)
-    throw invalidOption('pool-tuning', `the variable ${name} must be "true" or "false"; received ${describe(text, false)}.`)
+    throw invalidOption('@orientor/pool-tuning', `the variable ${name} must be "true" or "false"; received ${describe(text, false)}.`)
   }
   const value = Number(text)
   if (Number.isInteger(value) && value >= min && value <= max) return seconds ? value * 1000 : value
   const likely = seconds && Number.isInteger(value) && value / 1000 >= min && value / 1000 <= max ? ` It is read in seconds: for ${value} ms write ${Math.round(value / 1000)}.` : ''
-  throw invalidOption('pool-tuning', `the variable ${name} must be a whole number${seconds ? ' of seconds' : ''} from ${min} to ${max}; received ${describe(text, false)}.${likely}`)
+  throw invalidOption('@orientor/pool-tuning', `the variable ${name} must be a whole number${seconds ? ' of seconds' : ''} from ${min} to ${max}; received ${describe(text, false)}.${likely}`)
 }

@@ -92,7 +92,7 @@ async function inTransaction<T> (client: ClientLike, work: () => Promise<T>): Pr
 }
 
 async function run (client: ClientLike, tables: TableNames, to: 'latest' | 0): Promise<readonly string[]> {
-  const execute = async (text: string): Promise<{ rows: any[] }> => ({ rows: [...(await client.query({ text })).rows ?? []] }) // a script answers with a list of results
+  const execute = async (text: string): Promise<{ rows: unknown[] }> => ({ rows: [...(await client.query({ text })).rows ?? []] }) // a script answers with a list of results
   const migrator = new Postgrator({
     driver: 'pg',
     migrationPattern: migrationPattern(),

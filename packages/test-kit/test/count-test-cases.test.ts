@@ -72,3 +72,17 @@ t.test('a file of tap has no plan of the whole, but a summary, without which it 
   t.strictSame(await count(`${whole}# { total: 1, pass: 1 }\n# time=1ms\n`), { passed: 1, failed: 0, skipped: 0 })
   t.strictSame(await count(whole), { passed: 1, failed: 1, skipped: 0 })
 })
+
+t.test('a test without assertions passes unless it throws, and one with a reason is skipped', async t => {
+  t.strictSame(await count(`# Subtest: test/a.test.ts
+    # Subtest: a property
+        1..0
+    ok 1 - a property
+    # Subtest: no program
+        1..0 # SKIP there is no program
+    ok 2 - no program # SKIP there is no program
+    1..2
+ok 1 - test/a.test.ts
+# { total: 2, pass: 2 }
+`), { passed: 1, failed: 0, skipped: 1 })
+})

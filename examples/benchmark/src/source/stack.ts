@@ -12,6 +12,8 @@ export interface Counters {
   readonly loads: number
   readonly syncAttempts: number
   readonly syncsSkipped: number
+  /** Statements that smart-sync sent, by its own count. */
+  readonly statements: number
   /** Connections in use now, as a share of the most there may be. */
   readonly poolUtilisation: number
 }
@@ -71,6 +73,7 @@ async function readCounters (origin: string): Promise<Counters> {
     loads: cache['loads']!,
     syncAttempts: sync['attempts']!,
     syncsSkipped: sync['skipped']!,
+    statements: sync['statements']!,
     poolUtilisation: connectionPool?.utilisationRatio ?? 0
   }
 }

@@ -75,6 +75,13 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
   })
   app.setNotFoundHandler((request, reply) => reply.code(404).send(notFound('route', request.url).toBody()))
 
+  // A page in the developer's browser reaches loopback too: by a name that leads here, or with its own origin.
+  if (options.allowRemote !== true) {
+    app.addHook('onRequest', async request => {
+      if (!isLoopback(request.hostname) || request.headers.origin !== undefined) throw invalidParameter('host', 'must be a loopback address, and the request must not come from a web page')
+    })
+  }
+
   app.get('/.well-known/jwks.json', () => simulator.jwks)
   await app.register(usersRoutes, { prefix: '/v1', simulator, rateLimit: new RateLimit(clock, options.rateLimit) })
   await app.register(controlRoutes, { prefix: '/control', simulator })

@@ -286,3 +286,12 @@ t.test('The program runs as a process of its own until SIGINT.', async t => {
   child.kill('SIGINT')
   t.strictSame(await once(child, 'exit'), [0, null])
 })
+
+t.test('a web page reaches nothing, neither by a name that leads to loopback nor by its own origin', async t => {
+  const clerk = await clerkSimulator({ issuer: 'https://clerk.example' })
+  t.teardown(() => clerk.close())
+  const post = { method: 'POST', url: '/control/users', payload: {} } as const
+  t.equal((await clerk.inject({ ...post, headers: { host: 'evil.example' } })).statusCode, 422)
+  t.equal((await clerk.inject({ ...post, headers: { host: 'localhost:4010', origin: 'http://evil.example' } })).statusCode, 422)
+  t.equal(clerk.simulator.countUsers({}), 0)
+})

@@ -16,8 +16,8 @@ export function transactRoutes (fastify: FastifyInstance, optimizer: DatabaseCon
     const client = await optimizer.pool.connect()
     open.set(request, { client, failed: null })
     request.pg = client
-    // A hijacked reply whose socket dies never finishes, so onResponse would not run.
-    reply.raw.once('close', () => { abandon(request) })
+    // Only a hijacked reply (`sent`) passes onSend by. Any other handler still works with its client when the caller has gone.
+    reply.raw.once('close', () => { if (reply.sent) abandon(request, reply) })
     const { onBegin } = optimizer
     await client.query(onBegin === null ? 'BEGIN' : `BEGIN; ${onBegin}`)
   }
@@ -41,9 +41,12 @@ export function transactRoutes (fastify: FastifyInstance, optimizer: DatabaseCon
     }
     client.release()
   }
-  const abandon = (request: FastifyRequest): void => {
+  const abandon = (request: FastifyRequest, reply: FastifyReply): void => {
     const transaction = take(request)
-    if (transaction !== null) rollBack(transaction.client, null).catch((error: unknown) => { request.log.warn({ err: error }, 'pool: a transaction could not be rolled back') })
+    if (transaction === null) return
+    // Whoever hijacked a reply that broke off may still send statements: they must not reach the next borrower of the connection.
+    if (!reply.raw.writableFinished) transaction.client.release(true)
+    else rollBack(transaction.client, null).catch((error: unknown) => { request.log.warn({ err: error }, 'pool: a transaction could not be rolled back') })
   }
   const take = (request: FastifyRequest): Open | null => {
     const transaction = open.get(request)

@@ -283,16 +283,26 @@ export class TunedPool extends pg.Pool {
     const given = callback ?? statement.callback
     this.checkout().then(client => {
       let over = false
+      let isTold = false
       const finish = (error?: Error | null, result?: unknown): void => {
         if (over) return
         over = true
         client.release(error ?? undefined)
         if (given !== undefined) given(error ?? null, result)
-        else if (error !== null && error !== undefined) statement.emit?.('error', error)
+        else if (!isTold && error !== null && error !== undefined) statement.emit?.('error', error)
       }
       // A cursor answers by its events, a query object by its callback; client.query() with a time limit hides the events of errors.
       statement.once?.('end', () => { finish() })
-      statement.once?.('error', finish)
+      statement.once?.('error', error => {
+        isTold = true
+        finish(error)
+      })
+      // A stream that its reader destroyed tells no more than this, and leaves the connection in the middle of an answer.
+      statement.once?.('close', () => {
+        if (over) return
+        over = true
+        client.release(true)
+      })
       statement.callback = finish
       client.query(statement as pg.Submittable)
     }, (error: Error) => {

@@ -1,3 +1,5 @@
+import { connect } from 'node:net'
+import { Readable } from 'node:stream'
 import Fastify, { type FastifyInstance } from 'fastify'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -220,4 +222,65 @@ t.test('a component that lent nothing yet says so', async t => {
   await app.register(poolTuning, { connectionString: 'postgres://nobody@127.0.0.1:1/none', minConnections: 0 })
   t.match(app.poolTuning.component.stats(), { active: 0, checkouts: 0, immediateCheckouts: 0 })
   t.equal(app.poolTuning.explain().values.find(({ option }) => option === 'minConnections')?.value, 0)
+})
+
+t.test('a caller who goes away leaves the handler its own transaction, and nobody else a part of it', async t => {
+  let gone = (): void => {}
+  const hasGone = new Promise<void>(resolve => { gone = resolve })
+  const { app } = await setup(t, { size: 1, overflow: 0 }, app => {
+    app.post('/move', { pg: { transact: true } }, async request => {
+      await request.pg!.query('UPDATE accounts SET amount = amount - 100 WHERE name = $1', ['a'])
+      request.raw.once('close', () => { gone() })
+      await hasGone
+      await turn(50)
+      await request.pg!.query('UPDATE accounts SET amount = amount + 100 WHERE name = $1', ['b'])
+      return { moved: true }
+    })
+  })
+  await app.pg.query("CREATE TABLE accounts AS SELECT * FROM (VALUES ('a', 100), ('b', 0)) AS account (name, amount)")
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const socket = connect((app.server.address() as { port: number }).port, '127.0.0.1')
+  socket.write('POST /move HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n')
+  await turn(100)
+  socket.destroy()
+  await hasGone
+  const { rows } = await app.pg.query('SELECT name, amount FROM accounts ORDER BY name')
+  t.same(rows, [{ name: 'a', amount: 0 }, { name: 'b', amount: 100 }])
+})
+
+/** A stream of rows, as pg-query-stream makes one. */
+class Rows extends Readable {
+  readonly #query: pg.Query & Record<'submit' | 'handleRowDescription' | 'handleCommandComplete' | 'handleReadyForQuery' | 'handleError', (...input: unknown[]) => unknown>
+
+  constructor (text: string) {
+    super({ objectMode: true })
+    this.#query = new pg.Query({ text }, ((error: Error | null) => { if (error) this.destroy(error) }) as never) as never
+  }
+
+  override _read (): void {}
+  submit (connection: unknown): unknown { return this.#query.submit(connection) }
+  handleRowDescription (message: unknown): void { this.#query.handleRowDescription(message) }
+  handleDataRow (): void { if (!this.destroyed) this.push('row') }
+  handleCommandComplete (message: unknown, connection: unknown): void { this.#query.handleCommandComplete(message, connection) }
+  handleReadyForQuery (connection: unknown): void {
+    this.#query.handleReadyForQuery(connection)
+    if (!this.destroyed) this.push(null)
+  }
+
+  handleError (error: unknown, connection: unknown): void { this.#query.handleError(error, connection) }
+}
+
+t.test('a stream that fails is told so once, and one that its reader destroys gives its connection back', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0, timeoutMs: 2000 })
+  const submit = (stream: Rows): Rows => {
+    app.poolTuning.pool.query(stream as never)
+    return stream
+  }
+  const failing = submit(new Rows('SELECT 1 / 0'))
+  t.match(await new Promise(resolve => { failing.once('error', resolve) }), { code: '22012' })
+  t.same((await app.pg.query('SELECT 1 AS one')).rows, [{ one: 1 }], 'nothing was thrown at the process')
+  const abandoned = submit(new Rows('SELECT * FROM generate_series(1, 5)'))
+  abandoned.once('data', () => { abandoned.destroy() })
+  await new Promise(resolve => { abandoned.once('close', resolve) })
+  t.same((await app.pg.query('SELECT 2 AS two')).rows, [{ two: 2 }])
 })

@@ -55,6 +55,11 @@ t.test('deepFreeze leaves values that are not plain trees alone', async t => {
   t.ok(Object.isFrozen(tree.list) && Object.isFrozen(tree.bare))
   t.notOk(Object.isFrozen(date))
   t.equal(deepFreeze(5), 5)
+  const shallow = deepFreeze(Object.freeze({ inner: { open: true } }))
+  t.ok(Object.isFrozen(shallow.inner), 'also below what was frozen before')
+  const ring: { self?: unknown } = {}
+  ring.self = ring
+  t.equal(deepFreeze(ring).self, ring)
 })
 
 const record: ActiveRecord = {

@@ -260,6 +260,13 @@ t.test('a misspelt route option fails at registration, and fails closed where th
   t.match(reply.json(), { code: 'ORI_CONTRACT_INVALID_ROUTE_SESSION', message: /requird/ })
 })
 
+t.test('a frozen route config is taken as it is', async t => {
+  const app = Fastify()
+  app.register(fills('identify', () => identity))
+  app.after(() => { app.get('/x', { config: Object.freeze({ session: false as const }) }, async request => ({ outcome: request.sessionOutcome })) })
+  t.strictSame((await app.inject('/x')).json(), { outcome: null })
+})
+
 t.test('unknown paths are answered 404, also to strangers', async t => {
   const app = await answering(anonymous)
   t.equal((await app.inject('/nowhere')).statusCode, 404)

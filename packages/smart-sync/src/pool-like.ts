@@ -1,3 +1,5 @@
+import type { Deadline } from '@orientor/session-contract/core'
+
 /** A statement, as node-postgres takes it. */
 export interface StatementConfig {
   readonly text: string
@@ -7,6 +9,8 @@ export interface StatementConfig {
   readonly values?: unknown[]
   /** After how long the driver gives the statement up, in milliseconds. */
   readonly query_timeout?: number
+  /** By when it must have been answered: a pool that knows deadlines does not queue the statement for longer; others ignore it. */
+  readonly deadline?: Deadline
   /** How values are read; here always as the text that the server sent. */
   readonly types?: { getTypeParser (...type: never[]): (value: never) => unknown }
 }

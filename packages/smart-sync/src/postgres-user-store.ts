@@ -70,8 +70,8 @@ export class PostgresUserStore implements UserStore {
     } catch (error) {
       const { cause } = error as { cause?: unknown }
       const state = sqlStateOf(cause)
-      // Class 22: a value that does not fit; 23: a constraint.
-      if (!/^2[23]/.test(state)) throw error
+      // 22: a value that does not fit; 23, 27, 44: a constraint; 54: too long for an index; P0: a trigger of the app says no.
+      if (!/^(?:2[237]|44|54|P0)/.test(state)) throw error
       return { kind: 'refused', duplicate: state === '23505', error: new errors.RowRefused(placeOf(cause), { cause }) }
     }
   }
@@ -105,7 +105,7 @@ export class PostgresUserStore implements UserStore {
     if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
     const pool = this.#pool()
     if (prepared !== this.#ping) this.#statements++
-    const sent = pool.query({ name: prepared.name, text: prepared.text, values, types: asSent, query_timeout: leftMs })
+    const sent = pool.query({ name: prepared.name, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline })
     return (await withinDeadline(sent, deadline, what)).rows as readonly UserRow[]
   }
 }

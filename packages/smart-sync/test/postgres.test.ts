@@ -533,3 +533,36 @@ t.test('smart sync on PostgreSQL', t => {
   })
   t.end()
 })
+
+t.test('revocations written by hand count: infinity, and a plain list', async t => {
+  const { pool } = await pools(t)
+  await migrate({ pool: pool as PoolLike })
+  const sync = syncOn(pool as PoolLike)
+  const load = async (): Promise<UserRecord> => await sync.load([request('user_a')], deadlineIn(t, 5000))[0]!
+  t.match(await load(), { kind: 'active', tokensValidFromMs: 0, revokedSessions: [] })
+  await pool.query("UPDATE users SET tokens_valid_from = 'infinity', revoked_sessions = '[\"sess_stolen\"]'")
+  t.match(await load(), { tokensValidFromMs: Number.MAX_SAFE_INTEGER, revokedSessions: ['sess_stolen'] })
+  await pool.query("UPDATE users SET tokens_valid_from = '-infinity', revoked_sessions = '{\"sess_old\": 1}'")
+  t.match(await load(), { tokensValidFromMs: 0, revokedSessions: ['sess_old'] })
+})
+
+t.test('a user whom a trigger of the app refuses does not take the others of the batch along', async t => {
+  const { pool } = await pools(t)
+  await migrate({ pool: pool as PoolLike })
+  await pool.query('CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.email LIKE \'%@blocked.example\' THEN RAISE \'not allowed\'; END IF; RETURN NEW; END $$')
+  await pool.query('CREATE TRIGGER refuse BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION refuse()')
+  const batch = ['a', 'b', 'c'].map(name => request(name, { email: `${name}@${name === 'b' ? 'blocked' : 'fine'}.example` }))
+  const settled = await Promise.allSettled(syncOn(pool as PoolLike).load(batch, deadlineIn(t, 5000)))
+  t.strictSame(settled.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled'])
+  t.match((settled[1] as PromiseRejectedResult).reason, { code: 'ORI_SYNC_ROW_REFUSED' })
+})
+
+t.test('the deadline of a load goes down to the pool with each statement', async t => {
+  const { pool, counted } = await pools(t)
+  await migrate({ pool: pool as PoolLike })
+  const deadlines: unknown[] = []
+  const sync = syncOn({ connect: counted.connect, query: async statement => { deadlines.push(statement.deadline); return await counted.query(statement) } })
+  const deadline = deadlineIn(t, 5000)
+  await sync.load([request('user_a')], deadline)[0]
+  t.strictSame(deadlines, [deadline, deadline])
+})

@@ -202,7 +202,7 @@ function compiled (config: CompiledConfig | undefined): RouteSession | null {
   const known = config[compiledKey]
   if (known !== undefined) return known
   const route = compileRouteSession(config.session)
-  Object.defineProperty(config, compiledKey, { value: route })
+  if (Object.isExtensible(config)) Object.defineProperty(config, compiledKey, { value: route })
   return route
 }
 

@@ -33,8 +33,9 @@ export function userOfRow (row: UserRow): StoredUser {
     providerUpdatedAtMs: instantOf(row['updated_ms']),
     version: instantOf(row['updated_ms']),
     fingerprint: row['clerk_fingerprint'] ?? null,
-    tokensValidFromMs: instantOf(row['valid_from_ms']) ?? 0,
-    revokedSessions: Object.keys(objectOf(row['revoked_sessions']) ?? {}),
+    // 'infinity' revokes every token there will ever be.
+    tokensValidFromMs: Math.min(Math.max(Number(row['valid_from_ms'] ?? 0), 0), Number.MAX_SAFE_INTEGER),
+    revokedSessions: sessionsOf(row['revoked_sessions']),
     deleted: row['deleted'] === 't',
     revision: Number(row['revision'])
   }
@@ -43,6 +44,12 @@ export function userOfRow (row: UserRow): StoredUser {
 function instantOf (text: string | null | undefined): number | null {
   const ms = Number(text ?? NaN)
   return Number.isFinite(ms) ? ms : null
+}
+
+/** Session ids by their expiry; a plain list, as a hand may write it, counts as well. */
+function sessionsOf (json: string | null | undefined): readonly string[] {
+  const value: unknown = JSON.parse(json ?? 'null')
+  return Array.isArray(value) ? value.map(String) : Object.keys(value ?? {})
 }
 
 function objectOf (json: string | null | undefined): Record<string, unknown> | null {

@@ -26,8 +26,8 @@ export interface Part {
 export interface Measured {
   readonly part: Part
   readonly baseline: { readonly opsPerSecond: number, readonly p50Ms: number, readonly p99Ms: number, readonly executionTimeMs: number }
-  /** Statements counted at the database, and loads as the cache counts them: a statement may serve several loads. */
-  readonly counted: { readonly authentications: number, readonly statements: number, readonly loads: number }
+  /** Statements as the database counts them and as the stack does, and the cache's count of loads: a statement may serve several. */
+  readonly counted: { readonly authentications: number, readonly statements: number, readonly ownStatements: number, readonly loads: number }
 }
 
 interface Run {
@@ -73,7 +73,7 @@ function measuredOf (ours: Run, usual: Run, before: Counters, after: Counters, p
       executionTimeMs: ours.driven.elapsedMs
     },
     baseline: { opsPerSecond: perSecond(usual.driven), p50Ms, p99Ms, executionTimeMs: usual.driven.elapsedMs },
-    counted: { authentications: ours.driven.times.length, statements: ours.statements, loads: since('loads') }
+    counted: { authentications: ours.driven.times.length, statements: ours.statements, ownStatements: since('statements'), loads: since('loads') }
   }
 }
 

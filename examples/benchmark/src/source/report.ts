@@ -11,7 +11,7 @@ export function report ({ cold, sustained }: { readonly cold: Measured, readonly
   const goal = (name: keyof typeof goals, { part }: Measured): string =>
     `${name}: ${figure(part.statementsPerAuth)} statements per authentication; the goal is at most ${goals[name]}: ${part.statementsPerAuth <= goals[name] ? 'met' : 'MISSED'}`
   const count = (name: string, { counted }: Measured): string =>
-    `${name}: ${figure(counted.authentications)} authentications, ${figure(counted.statements)} statements at the database, ${figure(counted.loads)} loads by the cache's own count`
+    `${name}: ${figure(counted.authentications)} authentications, ${figure(counted.loads)} loads; ${figure(counted.statements)} statements as the database counts, ${figure(counted.ownStatements)} as the stack does: ${counted.statements === counted.ownStatements ? 'they agree' : 'they DIFFER'}`
   return [
     table([
       ['', 'first 1,000', 'usual way', 'sustained', 'usual way'],

@@ -10,6 +10,7 @@ export interface Counters {
   readonly cacheHits: number
   readonly cacheMisses: number
   readonly loads: number
+  readonly statements: number
   readonly syncAttempts: number
   readonly syncsSkipped: number
   /** Connections in use now, as a share of the most there may be. */
@@ -69,6 +70,7 @@ async function readCounters (origin: string): Promise<Counters> {
     cacheHits: cache['cacheHits']!,
     cacheMisses: cache['cacheMisses']!,
     loads: cache['loads']!,
+    statements: sync['statements']!,
     syncAttempts: sync['attempts']!,
     syncsSkipped: sync['skipped']!,
     poolUtilisation: connectionPool?.utilisationRatio ?? 0

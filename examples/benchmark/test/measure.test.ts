@@ -49,6 +49,7 @@ t.test('bench:source runs, and closes with one JSON object of all its figures', 
     t.ok(Object.values(part).every(Number.isFinite))
     t.equal(part['baselineStatementsPerAuth'], 3, 'the usual way sends three statements each')
   }
+  t.equal(stdout.match(/they agree/g)?.length, 2, 'our own count of statements is the count of the database')
   t.ok(result.cold['statementsPerAuth']! > 0 && result.cold['statementsPerAuth']! <= 0.12, `cold: ${result.cold['statementsPerAuth']}`)
   // Half a second is too short for the goal of the sustained part: the few users who were not drawn before come up in it.
   t.ok(result.sustained['statementsPerAuth']! <= 0.06, `sustained: ${result.sustained['statementsPerAuth']}`)

@@ -11,13 +11,13 @@ const closedWithinMs = 30_000
 const impatienceAfterMs = 1000
 let endingSince: number | null = null
 
-const starting = start()
 const grace = closeWithGrace({ delay: closedWithinMs, skip: ['SIGINT', 'SIGTERM', 'SIGHUP'] }, async ({ err }) => {
   if (err !== undefined) console.error(err)
   await (await starting.catch(() => null))?.close()
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, end)
 watchParent()
+const starting = start()
 
 try {
   const service = await starting

@@ -81,6 +81,7 @@ t.test('After kill -9 of the app the next start recovers', async t => {
 
 t.test('The app ends when npm has ended the shell between them', async t => {
   const app = launch(t, { npm_lifecycle_event: 'start' }, { main, command: ['sh', '-c', `"${process.execPath}" "${main}"; exit 7`] })
+  t.teardown(() => { for (const left of processesOf(root)) process.kill(Number.parseInt(left), 'SIGKILL') })
   await app.url
   app.kill('SIGTERM')
   await until('nothing is left', () => processesOf(root).length === 0)

@@ -11,7 +11,7 @@ export function report ({ cold, sustained }: { readonly cold: Measured, readonly
   const goal = (name: keyof typeof goals, { part }: Measured): string =>
     `${name}: ${figure(part.statementsPerAuth)} statements per authentication; the goal is at most ${goals[name]}: ${part.statementsPerAuth <= goals[name] ? 'met' : 'MISSED'}`
   const count = (name: string, { counted }: Measured): string =>
-    `${name}: ${figure(counted.authentications)} authentications, ${figure(counted.statements)} statements by the database's count, ${figure(counted.ownStatements)} by smart-sync's own; they served ${figure(counted.loads)} loads of the cache`
+    `${name}: ${figure(counted.authentications)} authentications, ${figure(counted.statements)} statements by the database's count, ${figure(counted.ownStatements)} by smart-sync's own (${counted.statements === counted.ownStatements ? 'they agree' : 'THEY DIFFER'}); they served ${figure(counted.loads)} loads of the cache`
   return [
     table([
       ['', 'first 1,000', 'usual way', 'sustained', 'usual way'],

@@ -22,6 +22,7 @@ for (const folder of testable) rmSync(new URL(`${folder}/test-results.tap`, root
 
 step('lint', ...pnpm('eslint', '.', '--cache', '--cache-location', 'node_modules/.cache/eslint/', '--max-warnings', '0'))
 step('workspace', ...pnpm('sherif'))
+step('untested sources', process.execPath, ['scripts/untested-sources.mjs'])
 step('build, types and tests', ...pnpm('turbo', 'run', 'build', 'typecheck', 'test', '--continue', ...process.argv.slice(2)))
 
 const totals = { passed: 0, failed: 0, skipped: 0 }

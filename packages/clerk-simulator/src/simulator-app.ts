@@ -44,6 +44,8 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
   const clock = options.clock ?? processClock
   const key = await createSigningKey(clerkId('ins', clock.now()))
   const app: FastifyInstance = fastify({
+    // A client may hold connections on which it has sent nothing yet: those are not idle to Node.js.
+    forceCloseConnections: true,
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false } },
     ...options.logger !== undefined && { loggerInstance: options.logger }
   })

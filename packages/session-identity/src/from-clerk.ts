@@ -1,12 +1,13 @@
-import { anonymous, readOptions, refused, unavailable, type RefusedOutcome, type Unresolved } from '@orientor/session-contract/core'
+import { anonymous, readOptions, refused, unavailable, type RefusedOutcome } from '@orientor/session-contract/core'
 import type { FastifyRequest } from 'fastify'
 import { readToken } from './bearer-token.js'
 import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
-import { claimsFlaw, isPending } from './claims.js'
+import { claimsFlaw, headerFlaw, isPending, type ClaimRules } from './claims.js'
 import { errors } from './errors.js'
 import type { Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
 import { owner } from './owner.js'
+import { parseToken } from './parsed-token.js'
 
 /** The part of what `getAuth()` of `@clerk/fastify` returns that is used. */
 export interface ClerkAuth {
@@ -31,15 +32,18 @@ const outages: readonly unknown[] = [
   'jwk-remote-failed-to-load', 'jwk-remote-invalid', 'jwk-remote-missing', 'jwk-local-missing', 'jwk-failed-to-resolve', 'secret-key-invalid', 'unexpected-error'
 ]
 
+/** Reasons of `@clerk/backend` that say that the cookies hold no session of this instance. */
+const noSession = /missing$|-but-no-/
+
 /** How long a client is asked to wait when Clerk's keys cannot be had, in milliseconds. */
 const retryAfterMs = 5000
 
 /**
  * Identifies requests by the application's own `@clerk/fastify`, which must be registered before every session plugin and with
- * `hookName: 'onRequest'`. Which token counts and whether it is good is Clerk's decision; the claims are then held to the rules of this
- * package too, so that a token that never expires or is of another issuer is refused.
+ * `hookName: 'onRequest'`. Which token counts and whether it is good is Clerk's decision; the form of a token in the header, and the claims
+ * of any, are held to the rules of this package too, so that a token that never expires or is of another issuer is refused.
  *
- * Nobody signed in is anonymous when no session token was sent or the session is pending, `unavailable` when Clerk's keys could not be
+ * Nobody signed in is anonymous when no session of this Clerk instance was sent or it is pending, `unavailable` when Clerk's keys could not be
  * had, else `invalid_token`. A malformed or repeated `Authorization` header is refused whatever else was sent.
  *
  * @param getAuth - of `@clerk/fastify`
@@ -52,22 +56,33 @@ export function fromClerk (getAuth: GetClerkAuth, options: FromClerkOptions = {}
   const updatedAtClaim = given.updatedAtClaim ?? null
 
   return request => {
+    const { authorization } = request.raw.headers
     const token = readToken(request.raw.headers, request.raw.rawHeaders, '__session')
-    if (typeof token === 'object' && token.kind === 'refused' && request.raw.headers.authorization !== undefined) return token
+    if (authorization !== undefined) {
+      const refusal = typeof token === 'string' ? formFlaw(token, rules) : token
+      if (refusal?.kind === 'refused') return refusal
+    }
     const { auth } = request as { auth?: unknown }
     if (auth === undefined || auth === null) throw new errors.ClerkTooLate()
     const { sessionClaims, sessionStatus, debug } = getAuth(request)
-    if (typeof sessionClaims !== 'object' || sessionClaims === null) return sessionStatus === 'pending' ? anonymous : signedOut(token, debug)
-    // The claims belong to Clerk and the application: what is frozen is a copy.
-    const claims = structuredClone(sessionClaims) as Record<string, unknown>
-    const flaw = claimsFlaw(claims, rules, clock.now())
-    if (flaw !== null) return refused('invalid_token', flaw)
-    return isPending(claims) ? anonymous : identityOfClaims(claims, updatedAtClaim)
+    if (typeof sessionClaims === 'object' && sessionClaims !== null) {
+      // The claims belong to Clerk and the application: what is frozen is a copy.
+      const claims = structuredClone(sessionClaims) as Record<string, unknown>
+      const flaw = claimsFlaw(claims, rules, clock.now())
+      if (flaw !== null) return refused('invalid_token', flaw)
+      return isPending(claims) ? anonymous : identityOfClaims(claims, updatedAtClaim)
+    }
+    const { reason } = Object(debug?.()) as { reason?: unknown }
+    if (sessionStatus === 'pending' || (typeof token === 'object' && token.kind === 'anonymous')) return anonymous
+    if (outages.includes(reason) && (typeof token !== 'string' || formFlaw(token, rules) === null)) return unavailable(retryAfterMs, new errors.KeysUnavailable('Clerk', String(reason)))
+    return authorization === undefined && noSession.test(String(reason)) ? anonymous : notAccepted
   }
 }
 
-function signedOut (token: ReturnType<typeof readToken>, debug: ClerkAuth['debug']): Unresolved {
-  const { reason } = Object(debug?.()) as { reason?: unknown }
-  if (outages.includes(reason)) return unavailable(retryAfterMs, new errors.KeysUnavailable('Clerk', String(reason)))
-  return typeof token === 'object' && token.kind === 'anonymous' ? anonymous : notAccepted
+/** Judged here as well: what is malformed can make `@clerk/backend` fail as if its keys could not be had. */
+function formFlaw (text: string, rules: ClaimRules): RefusedOutcome | null {
+  const token = parseToken(text)
+  if (token.kind === 'refused') return token
+  const flaw = headerFlaw(token.header, rules)
+  return flaw === null ? null : refused('invalid_token', flaw)
 }

@@ -245,7 +245,7 @@ t.test('Alone the plugin decorates the request, and its types hold.', async t =>
   t.equal(new errors.NoVerifier().code, 'ORI_IDENTITY_NO_VERIFIER')
   expectTypeOf<FastifyRequest['sessionUser']>().toEqualTypeOf<SessionUser | null>()
   expectTypeOf<FastifyInstance['sessionIdentity']>().toEqualTypeOf<SessionIdentity>()
-  expectTypeOf<SessionIdentityErrorCode>().toEqualTypeOf<'ORI_IDENTITY_NO_VERIFIER' | 'ORI_IDENTITY_DYNAMIC_SECRET' | 'ORI_IDENTITY_KEYS_UNAVAILABLE'>()
+  expectTypeOf<SessionIdentityErrorCode>().toEqualTypeOf<'ORI_IDENTITY_NO_VERIFIER' | 'ORI_IDENTITY_DYNAMIC_SECRET' | 'ORI_IDENTITY_KEYS_UNAVAILABLE' | 'ORI_IDENTITY_NO_JWT' | 'ORI_IDENTITY_CLERK_TOO_LATE' | 'ORI_IDENTITY_NOT_BY_TOKEN' | 'ORI_IDENTITY_APP_VERIFIER_FAILED'>()
   // @ts-expect-error -- HS256 is no asymmetric algorithm
   expectTypeOf<SessionIdentityOptions>({ issuer, algorithms: ['HS256'] })
 })

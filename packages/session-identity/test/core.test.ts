@@ -1,4 +1,6 @@
 import { createHook } from 'node:async_hooks'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
 import { anonymous, createIdentity, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
@@ -195,6 +197,44 @@ t.test('No more tokens are remembered than maxTokens, and the latest are among t
   })
   t.ok(remembered.length >= 5 && remembered.length <= 10, `${remembered.length} remembered`)
   t.same(remembered, tokens.slice(-remembered.length))
+  t.end()
+})
+
+t.test('A token that is remembered counts only within its time and while its key is trusted, judged at each look-up.', t => {
+  const identity = createIdentity({ issuer, subject: 'user_1' })
+  const token = 'x'.repeat(60)
+  const remembered = (key = { kind: 'key' as const, trusted: true }): { cache: TokenCache, key: { trusted: boolean } } => {
+    const cache = new TokenCache(10)
+    cache.set(token, { identity, fromMs: 1000, untilMs: 2000, key })
+    return { cache, key }
+  }
+  const at = (nowMs: number): Identity | null => remembered().cache.get(token, nowMs)
+  t.same([at(999), at(1000), at(1999), at(2000), at(NaN), at(Infinity)], [null, identity, identity, null, null, null])
+  const { cache, key } = remembered()
+  t.equal(cache.get(token, 1500), identity)
+  key.trusted = false
+  t.equal(cache.get(token, 1500), null, 'at the very next look-up')
+  key.trusted = true
+  t.equal(cache.get(token, 1500), null, 'and it has left')
+  t.equal(cache.size, 0)
+  t.end()
+})
+
+t.test('What is remembered of a token keeps nothing else in memory.', t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const identity = createIdentity({ issuer, subject: 'user_1' })
+  const cache = new TokenCache(1000)
+  collect()
+  const before = process.memoryUsage().heapUsed
+  for (let index = 0; index < 300; index++) {
+    // As it comes: a slice of a header line, which here is 200 KB long.
+    const header = Buffer.alloc(200_000, 'x').fill(`Bearer ${index} `, 0, 20).toString('latin1')
+    cache.set(header.slice(100, 1000 + index), { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
+  }
+  collect()
+  const grown = process.memoryUsage().heapUsed - before
+  t.ok(grown < 10_000_000, `${grown} bytes for 300 tokens of 1 KB`)
   t.end()
 })
 

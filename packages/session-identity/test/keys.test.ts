@@ -132,6 +132,7 @@ t.test('A flood of unknown kids and bad signatures costs at most one fetch per f
     return answer()
   }
   let failed = 0
+  let passed = 0
   for (let step = 0; step < 600; step++) {
     clock.advance(100)
     const claims = sessionClaims(clock.now())
@@ -139,9 +140,9 @@ t.test('A flood of unknown kids and bad signatures costs at most one fetch per f
       ? forge(first, { header: { alg: 'RS256', kid: `kid_${step}_${index}` }, claims, signature: randomBytes(256) })
       : sessionToken(sameKid, clock.now(), { jti: step })))
     if (step % 20 === 0 && (await verifier.identify(token({ jti: step }))).kind !== 'identity') failed++
-    for (const { kind } of await Promise.all(flood)) t.equal(kind, 'refused')
+    for (const { kind } of await Promise.all(flood)) if (kind !== 'refused') passed++
   }
-  t.equal(failed, 0)
+  t.same([failed, passed], [0, 0])
   t.ok(startedAt.length >= 11 && startedAt.length <= 13, `${startedAt.length} fetches in 60 s`)
   t.ok(startedAt.every((at, index) => index === 0 || at - startedAt[index - 1]! >= 5000))
 })

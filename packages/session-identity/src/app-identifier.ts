@@ -1,6 +1,5 @@
 import type { Identity, Sync, Unresolved } from '@orientor/session-contract/core'
-import type { FastifyRequest } from 'fastify'
-import type { Identify } from './identify.js'
+import type { IdentifiableRequest, Identify } from './identify.js'
 import type { TokenVerifierStats } from './token-verifier.js'
 
 /**
@@ -16,7 +15,7 @@ export class AppIdentifier {
   }
 
   /** Synchronous when the application is. */
-  identify (request: FastifyRequest): Sync<Identity | Unresolved> {
+  identify (request: IdentifiableRequest): Sync<Identity | Unresolved> {
     const found = this.#identify(request)
     return 'then' in found ? found.then(settled => this.#count(settled)) : this.#count(found)
   }

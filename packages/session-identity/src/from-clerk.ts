@@ -1,10 +1,9 @@
 import { anonymous, readOptions, refused, unavailable, type RefusedOutcome } from '@orientor/session-contract/core'
-import type { FastifyRequest } from 'fastify'
 import { readToken } from './bearer-token.js'
 import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
 import { claimsFlaw, headerFlaw, isPending, type ClaimRules } from './claims.js'
 import { errors } from './errors.js'
-import type { Identify } from './identify.js'
+import type { IdentifiableRequest, Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
 import { owner } from './owner.js'
 import { parseToken } from './parsed-token.js'
@@ -20,7 +19,7 @@ export interface ClerkAuth {
 }
 
 /** `getAuth` of `@clerk/fastify`. */
-export type GetClerkAuth = (request: FastifyRequest) => ClerkAuth
+export type GetClerkAuth = (request: IdentifiableRequest) => ClerkAuth
 
 /** What `fromClerk()` demands of a session besides what `@clerk/fastify` checks. Times are in milliseconds. */
 export interface FromClerkOptions extends ClaimOptions {}

@@ -1,11 +1,10 @@
 import { anonymous, listOf, oneOf, optional, readOptions, refused, SourceUnavailable, text, unavailable, type Identity, type RefusedOutcome, type Unresolved } from '@orientor/session-contract/core'
-import type { FastifyRequest } from 'fastify'
 import { asymmetricAlgorithms, symmetricAlgorithms, type Algorithm, type SymmetricAlgorithm } from './algorithm.js'
 import { readToken } from './bearer-token.js'
 import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
 import { claimsFlaw, headerFlaw, isPending } from './claims.js'
 import { errors } from './errors.js'
-import type { Identify } from './identify.js'
+import type { IdentifiableRequest, Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
 import { owner } from './owner.js'
 import { parseToken } from './parsed-token.js'
@@ -22,7 +21,7 @@ export interface FromJwtOptions extends ClaimOptions {
 
 /** The part of `fastify.jwt` (`@fastify/jwt`) that is used. */
 interface TokenLookup {
-  lookupToken (request: FastifyRequest): unknown
+  lookupToken (request: IdentifiableRequest): unknown
 }
 
 const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not accepted by the verifier of the application')

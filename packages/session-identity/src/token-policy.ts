@@ -1,4 +1,5 @@
 import type { ClaimRules } from './claims.js'
+import { errors } from './errors.js'
 import { JwksSource } from './jwks-source.js'
 import type { ResolvedIssuer, ResolvedSessionIdentityOptions } from './options.js'
 import { checkByApp, checkByJwks, type AppVerifier, type SignatureCheck } from './signature-check.js'
@@ -19,9 +20,9 @@ export interface TrustedIssuers {
  * What resolved options say about tokens: with `verify: 'jwks'` one policy and one key source per issuer, with `'fastify-jwt'` one
  * policy and no source. The sources are to be closed by whoever asked for them.
  *
- * @param appVerifier - the application's verifier, looked up at first use; asked with `verify: 'fastify-jwt'` only
+ * @param appVerifier - the application's verifier, looked up at first use; needed with `verify: 'fastify-jwt'` only
  */
-export function trustedIssuers (options: ResolvedSessionIdentityOptions, appVerifier: () => AppVerifier): TrustedIssuers {
+export function trustedIssuers (options: ResolvedSessionIdentityOptions, appVerifier: () => AppVerifier = noVerifier): TrustedIssuers {
   const sources: JwksSource[] = []
   const policies = options.issuers.map((trusted): TokenPolicy => {
     if (trusted.jwksUrl === null) return { rules: rulesOf(trusted, options, false), signature: checkByApp(appVerifier) }
@@ -34,4 +35,8 @@ export function trustedIssuers (options: ResolvedSessionIdentityOptions, appVeri
 
 function rulesOf ({ issuer, audience, authorizedParties, algorithms }: ResolvedIssuer, { clockToleranceMs, maxTokenLifetimeMs }: ResolvedSessionIdentityOptions, expiryRequired: boolean): ClaimRules {
   return { issuer, audience, authorizedParties, algorithms, expiryRequired, clockToleranceMs, maxTokenLifetimeMs }
+}
+
+function noVerifier (): never {
+  throw new errors.NoVerifier()
 }

@@ -90,12 +90,13 @@ t.test('With fromJwt every hostile token is refused, but for what the configurat
 t.test('fromJwt serves what verify: \'fastify-jwt\' cannot: secrets that are functions, trusted, a namespace, tokens in other places.', async t => {
   const now = Date.now()
   const token = sessionToken(key, now)
-  const dynamic = await withJwt(t, { decode: { complete: true }, secret: async (_request: FastifyRequest, { header }: { header: { kid: string } }) => {
+  const secret = async (_request: FastifyRequest, { header }: { header: { kid: string } }): Promise<string> => {
     if (header.kid === 'down') throw new SourceUnavailable('The keys cannot be had', { retryAfterMs: 7000 })
     if (header.kid === 'failed') throw new TypeError('fetch failed')
     if (header.kid === 'unknown') throw Object.assign(new Error('no such key'), { statusCode: 401 })
     return pem
-  } } as unknown as FastifyJWTOptions, { algorithms: ['RS256'] })
+  }
+  const dynamic = await withJwt(t, { decode: { complete: true }, secret } as unknown as FastifyJWTOptions, { algorithms: ['RS256'] })
   dynamic.log.level = 'silent'
   const by = (kid: string): Record<string, string> => bearer(forge(key, { header: { alg: 'RS256', kid }, claims: sessionClaims(now) }))
   t.equal(await statusOf(dynamic, bearer(token)), '200')

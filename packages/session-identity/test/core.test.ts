@@ -5,7 +5,7 @@ import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
 import { anonymous, createIdentity, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
 import { readToken } from '../src/bearer-token.js'
-import { JwksSource, TokenVerifier, checkByJwks, resolveOptions, trustedIssuers, type Identify, type SessionIdentityOptions } from '../src/core.js'
+import { JwksSource, TokenVerifier, resolveOptions, trustedIssuers, type Identify, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
 import { TokenCache } from '../src/token-cache.js'
 import { KeyEndpoint } from './fixtures/key-endpoint.js'
@@ -20,7 +20,7 @@ function setup ({ keys = [first, second], ...input }: SessionIdentityOptions & {
   const clock = new ManualClock()
   const endpoint = new KeyEndpoint(keys)
   const options = resolveOptions({ issuer, audience, authorizedParties: [party], clock, fetch: endpoint.fetch, ...input })
-  const { policies, sources } = trustedIssuers(options, () => { throw new Error('There is no application here') })
+  const { policies, sources } = trustedIssuers(options)
   const source = sources[0]!
   const verifier = new TokenVerifier({ ...options, policies })
   const token = (more: object = {}, key = first): string => sessionToken(key, clock.now(), more)
@@ -234,6 +234,7 @@ t.test('What is remembered of a token keeps nothing else in memory.', t => {
   }
   collect()
   const grown = process.memoryUsage().heapUsed - before
+  t.equal(cache.size, 300, 'they are all held')
   t.ok(grown < 10_000_000, `${grown} bytes for 300 tokens of 1 KB`)
   t.end()
 })
@@ -413,6 +414,7 @@ t.test('With the application\'s verifier the claims are still ours to judge, and
     [{ sub: 'user_1' }], [{ iss: 'with space', sub: 'user_1' }], [{ iss: 'urn:app' }], [{ iss: 'urn:app', sub: 'user_1', exp: 5 }], [{ iss: 'urn:app', sub: 'user_1' }, { alg: 'none' }]
   ] as const) t.match(verifier.identify(unsigned(claims, header)), { kind: 'refused' }, JSON.stringify(claims))
   t.equal(asked.length, 0, 'judged before the signature')
+  t.match(new TokenVerifier({ ...options, ...trustedIssuers(options) }).identify(good), { kind: 'refused' }, 'without a verifier nothing is accepted')
   const component = identityComponent(verifier, [], clock)
   t.match(component.stats(), { keyFetches: 0, keys: 0 })
   t.match(await component.health(), { status: 'healthy', reason: 'Tokens are verified by the application' })

@@ -17,7 +17,7 @@ const sameKid = rsaKey('ins_1')
 
 function verifierOf (input: SessionIdentityOptions & { readonly clock: ManualClock }) {
   const options = resolveOptions(input)
-  const { policies, sources } = trustedIssuers(options, () => { throw new Error('There is no application here') })
+  const { policies, sources } = trustedIssuers(options)
   const verifier = new TokenVerifier({ ...options, policies })
   return { clock: input.clock, verifier, sources, source: sources[0]!, component: identityComponent(verifier, sources, options.clock) }
 }

@@ -59,7 +59,7 @@ t.test('Examples with shared secrets, without a signature, detached or with an u
 t.test('As a whole none of the examples is a token: their payloads are no claims, or name nobody and have expired.', async t => {
   for (const { name, jwk, jws } of [...publishedVectors, ...publishedRefusals]) {
     const options = resolveOptions({ issuer: 'joe', jwksUrl: 'https://id.example.com', algorithms, clock: new ManualClock(), fetch: async () => Response.json({ keys: [jwk] }) })
-    t.match(await new TokenVerifier({ ...options, ...trustedIssuers(options, () => { throw new Error('none') }) }).identify(jws), { kind: 'refused' }, name)
+    t.match(await new TokenVerifier({ ...options, ...trustedIssuers(options) }).identify(jws), { kind: 'refused' }, name)
   }
   t.match(parseToken(publishedVectors[2]!.jws), { kind: 'refused' }, 'a sentence is no object')
 })

@@ -1,6 +1,7 @@
 import { defaultRouteSession, type SessionKeyHash } from '@orientor/session-contract/core'
 import { summarise } from '../measure/latencies.js'
 import { seeded } from '../measure/random.js'
+import { zipf } from '../measure/zipf.js'
 import { contenders, type ContenderName } from './contenders.js'
 import { hashesOf, identityOf } from './population.js'
 import { Product } from './product.js'
@@ -11,6 +12,8 @@ export interface HitTimes { readonly smallNs: number, readonly largeNs: number }
 export interface ProductHitTimes {
   /** By an identity that was resolved before, as a request with a remembered token has it: look-up, freshness, counting. */
   readonly resolve: HitTimes
+  /** The same where some users come far more often than others: Zipf 1.0. */
+  readonly resolveZipf: HitTimes
   /** By key, hashing included. */
   readonly key: HitTimes
 }
@@ -37,24 +40,38 @@ export async function productHit (small: number, large: number): Promise<Product
     await product.signIn(maxEntries, index => identities[index]!)
     stores.set(maxEntries, { manager: product.manager, identities })
   }
-  const by = (hit: (manager: Product['manager'], identity: ReturnType<typeof identityOf>) => boolean): HitTimes => alternate(small, large, maxEntries => {
+  const by = (hit: (manager: Product['manager'], identity: ReturnType<typeof identityOf>) => boolean, draw?: Draw): HitTimes => alternate(small, large, maxEntries => {
     const { manager, identities } = stores.get(maxEntries)!
     return { count: maxEntries, hit: index => hit(manager, identities[index]!) }
-  })
+  }, draw)
+  const resolve = (manager: Product['manager'], identity: ReturnType<typeof identityOf>): boolean => !(manager.resolve(identity, defaultRouteSession) instanceof Promise)
   return {
-    resolve: by((manager, identity) => !(manager.resolve(identity, defaultRouteSession) instanceof Promise)),
+    resolve: by(resolve),
+    resolveZipf: by(resolve, scatteredZipf),
     key: by((manager, identity) => manager.cache.get(identity.key) !== null)
   }
 }
 
 interface Filled { readonly count: number, readonly hit: (index: number) => boolean }
 
-function alternate (small: number, large: number, fill: (maxEntries: number) => Filled): HitTimes {
+type Draw = (count: number) => () => number
+
+function evenly (count: number): () => number {
   const random = seeded(1)
+  return () => Math.floor(random() * count)
+}
+
+/** The users who come most often lie anywhere in memory, not side by side. */
+function scatteredZipf (count: number): () => number {
+  const rank = zipf(count, 1, seeded(1))
+  return () => rank() * 7919 % count
+}
+
+function alternate (small: number, large: number, fill: (maxEntries: number) => Filled, draw: Draw = evenly): HitTimes {
   const hitsPerRound = Math.min(mostHitsPerRound, large * 5)
   const sides = [small, large].map(maxEntries => {
     const { count, hit } = fill(maxEntries)
-    return { hit, times: [] as number[], order: Uint32Array.from({ length: hitsPerRound }, () => Math.floor(random() * count)) }
+    return { hit, times: [] as number[], order: Uint32Array.from({ length: hitsPerRound }, draw(count)) }
   })
   // The first rounds are for the compiler.
   for (let round = -3; round < rounds; round++) {

@@ -35,7 +35,8 @@ export function goalsOf ({ small, large, hit, set, hitRate, bytes }: CacheFigure
   }
   const above = ({ product, stores }: CacheFigures['set']['small'], maxEntries: number): number => Math.max(product.mostEntries, stores[ours].mostEntries) - maxEntries
   return [
-    goal(`hit by identity, ${figure(large)} to ${figure(small)} entries`, ratio(hit.product.resolve), 4),
+    goal(`hit by identity, all users alike, ${figure(large)} to ${figure(small)} entries`, ratio(hit.product.resolve), 4),
+    goal(`hit by identity, Zipf 1.0, ${figure(large)} to ${figure(small)} entries`, ratio(hit.product.resolveZipf), 4),
     goal(`hit by key, ${figure(large)} to ${figure(small)} entries`, ratio(hit.product.key), 4),
     goal(`slowest of set, cleanup and clear at ${figure(large)}, ms`, slowest(set.large), 2),
     goal(`slowest of set, cleanup and clear at ${figure(small)}, ms`, slowest(set.small), 0.05),
@@ -64,6 +65,7 @@ export function report (figures: CacheFigures): string {
       ['a hit, ns', figure(small), figure(large), 'ratio'],
       ...names.map(name => hits(name, hit.stores[name])),
       hits('session-cache, whole, by identity', hit.product.resolve),
+      hits('session-cache, whole, by identity, Zipf 1.0', hit.product.resolveZipf),
       hits('session-cache, whole, by key', hit.product.key)
     ]),
     sets(set.small, small),

@@ -53,7 +53,7 @@ export class DatabaseSessionManager {
       if (freshness === 'dead') this.cache.expire(entry)
       return this.#load(identity, route, monotonicMs, wallMs, ageMs < entry.expireAfterMs ? 'staleness' : 'expired')
     }
-    if (identity.providerUpdatedAt !== null && identity.providerUpdatedAt > entry.hintMs && entry.stale !== null) {
+    if (identity.providerUpdatedAt !== null && identity.providerUpdatedAt > entry.hintMs && entry.active) {
       return this.#heed(identity, identity.providerUpdatedAt, route, monotonicMs, wallMs, entry)
     }
     if (ageMs >= entry.refreshAfterMs) this.cache.refresh(entry, requestFor(identity), ageMs)

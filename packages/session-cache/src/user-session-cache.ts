@@ -91,8 +91,8 @@ export class UserSessionCache {
   /** Counts a hit and tells the store. */
   hit (entry: SessionEntry): void {
     entry.visited = true
-    if (entry.stale === null) this.counters.negative++
-    else this.counters.hits++
+    if (entry.active) this.counters.hits++
+    else this.counters.negative++
   }
 
   /** Why there is no entry for this identity, as far as its memory goes. */

@@ -101,7 +101,8 @@ export class TokenVerifier {
       claims
     })
     const { fromMs, untilMs } = validityOf(claims, this.#rules)
-    this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, this.#clock.now() + this.#recheckAfterMs) })
+    const nowMs = this.#clock.now()
+    this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, nowMs + this.#recheckAfterMs) }, nowMs)
     return identity
   }
 

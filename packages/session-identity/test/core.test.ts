@@ -1,4 +1,5 @@
 import { createHook } from 'node:async_hooks'
+import { createHash } from 'node:crypto'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
 import { createIdentity, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
@@ -205,19 +206,70 @@ t.test('A known token is found synchronously, without a promise.', async t => {
   t.ok(promises > 0, 'the counter does count')
 })
 
-t.test('No more tokens are remembered than maxTokens, and the latest are among them.', t => {
-  const identity = createIdentity({ issuer, subject: 'user_1' })
-  const tokens = Array.from({ length: 43 }, (_, index) => `${index}`.padStart(60, 'x'))
-  const remembered = tokens.filter(text => {
-    const cache = new TokenCache(10)
-    for (const other of tokens) cache.set(other, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
-    t.ok(cache.size <= 10)
-    return cache.get(text, 0) !== null // Asked once only, as asking moves what is held.
-  })
-  t.ok(remembered.length >= 5 && remembered.length <= 10, `${remembered.length} remembered`)
-  t.same(remembered, tokens.slice(-remembered.length))
+t.test('No more tokens are remembered than maxTokens, and the latest is always among them.', t => {
+  for (const maxTokens of [2, 7, 8, 10, 64, 100]) {
+    const cache = new TokenCache(maxTokens)
+    for (let index = 0; index < 4 * maxTokens; index++) {
+      cache.set(signed(index), entry({ untilMs: 1 }), 0)
+      t.ok(cache.size <= maxTokens)
+      t.not(cache.get(signed(index), 0), null)
+    }
+    const remembered = Array.from({ length: 4 * maxTokens }, (_, index) => cache.get(signed(index), 0)).filter(found => found !== null)
+    t.equal(remembered.length, cache.size)
+    t.ok(cache.size > maxTokens / 2, `${cache.size} of ${maxTokens}`)
+  }
   t.end()
 })
+
+t.test('A token that is brought again and again is not given up for tokens that are brought once.', t => {
+  const cache = new TokenCache(64)
+  cache.set(signed(0), entry({ untilMs: 1 }), 0)
+  for (let index = 1; index < 5000; index++) {
+    t.not(cache.get(signed(0), 0), null)
+    cache.set(signed(index), entry({ untilMs: 1 }), 0)
+  }
+  t.end()
+})
+
+t.test('What does not count any more gives up its place first, and a token that is set again keeps its own.', t => {
+  const cache = new TokenCache(8)
+  const withdrawn = { kind: 'key' as const, trusted: true }
+  cache.set(signed(0), entry({ untilMs: 10 }), 0)
+  cache.set(signed(1), entry({ untilMs: 100, key: withdrawn }), 0)
+  for (let index = 2; index < 8; index++) cache.set(signed(index), entry({ untilMs: 100 }), 0)
+  for (let index = 2; index < 8; index++) cache.set(signed(index), entry({ untilMs: 200 }), 0)
+  t.equal(cache.size, 8)
+  withdrawn.trusted = false
+  cache.set(signed(8), entry({ untilMs: 100 }), 10)
+  cache.set(signed(9), entry({ untilMs: 100 }), 10)
+  t.strictSame(Array.from({ length: 10 }, (_, index) => cache.get(signed(index), 50) !== null), [false, false, true, true, true, true, true, true, true, true])
+  t.equal(cache.size, 8)
+  t.not(cache.get(signed(2), 150), null, 'the later span counts')
+  t.equal(cache.get(signed(9), 150), null)
+  t.equal(cache.size, 7, 'what is asked for too late is let go')
+  t.end()
+})
+
+t.test('A token with the end of another, or too short to be one, is not found.', t => {
+  const cache = new TokenCache(8)
+  cache.set(signed(1), entry({ untilMs: 1 }), 0)
+  t.equal(cache.get(`y${signed(1).slice(1)}`, 0), null)
+  t.equal(cache.get(signed(1).slice(1), 0), null)
+  cache.set('short', entry({ untilMs: 1 }), 0)
+  t.equal(cache.get('short', 0), null)
+  t.equal(cache.get('', 0), null)
+  t.not(cache.get(signed(1), 0), null)
+  t.end()
+})
+
+/** Looks like a token whose signature is as good as random. */
+function signed (index: number): string {
+  return `header.claims.${createHash('sha256').update(String(index)).digest('base64url')}`
+}
+
+function entry (parts: { readonly untilMs: number, readonly key?: { readonly kind: 'key', trusted: boolean } }) {
+  return { identity: createIdentity({ issuer, subject: 'user_1' }), fromMs: 0, key: { kind: 'key' as const, trusted: true }, ...parts }
+}
 
 t.test('Without any keys the answer is unavailable, never refused, at one fetch per cooldown.', async t => {
   const { verifier, clock, endpoint, token, component } = setup()

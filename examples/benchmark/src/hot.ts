@@ -53,6 +53,7 @@ try {
     figures.filter(({ contender }) => contender === stack).map(({ figures }) => figures),
     Object.fromEntries(figures.filter(({ contender }) => contender !== stack).map(({ contender, figures }) => [contender.name, figures])))
   console.log(report(result))
+  if (quick) console.log('\nA smoke run: too short for its figures to mean anything.')
   if (json) console.log(JSON.stringify(result))
 } finally {
   for (const close of closers.reverse()) await close()

@@ -4,6 +4,8 @@ export { checkLoadTimeout, resolveOptions, type SessionCacheOptions, type Sessio
 export { CacheCounters, type CacheStats, type MissReason, type SessionCacheStats } from './cache-stats.js'
 export { cacheInstruments } from './instruments.js'
 export type { Instant, Trust } from './coherence/trust.js'
+export { LeasedTrust, type Finding, type LeaseParts, type LeaseState, type LeaseTimes, type Line, type LineReports } from './coherence/leased-trust.js'
+export type { BusNews, BusStart, BusStatus, InvalidationBus } from './coherence/invalidation-bus.js'
 export { ageOf, freshnessOf, type Ageing, type Freshness, type Loaded } from './freshness.js'
 export type { Boarding, Demand, Landing } from './flight.js'
 export { SessionEntry, type Leaving, type SessionEntryParts } from './session-entry.js'

@@ -4,7 +4,7 @@ import { SignJWT, type JWK } from 'jose'
 import t, { type Test } from 'tap'
 import { clerkSimulator, type EndpointFault } from '@orientor/clerk-simulator'
 import type { Identity, Sync, Unresolved } from '@orientor/session-contract/core'
-import { ManualClock } from '@orientor/test-kit'
+import { ManualClock, until } from '@orientor/test-kit'
 import { TokenVerifier, resolveOptions, trustedIssuers, type JwksSource, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
 import { readKeySet } from '../src/verifying-key.js'
@@ -35,11 +35,6 @@ async function subjectOf (found: Sync<Identity | Unresolved>): Promise<string> {
   return settled.kind === 'refused' ? settled.description : settled.kind
 }
 
-/** Turns of the event loop until something holds, for what real sockets do. */
-async function until (holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise(resolve => { setImmediate(resolve) })
-}
-
 async function simulated (t: Test) {
   const clock = new ManualClock()
   const clerk = await clerkSimulator({ clock })
@@ -59,9 +54,9 @@ async function failedFetch (source: JwksSource, clock: ManualClock, fault: Endpo
   const { failures } = source.stats
   const before = requests()
   clock.advance(fault.kind === 'hang' ? 300_000 : 5000)
-  await until(() => requests() > before)
+  await until('a request', () => requests() > before)
   if (fault.kind === 'hang' || fault.kind === 'slow' || fault.kind === 'trickle') clock.advance(2000)
-  await until(() => source.stats.failures > failures)
+  await until('a failed fetch', () => source.stats.failures > failures)
 }
 
 t.test('Whatever a real endpoint does wrong, known keys go on serving, and the first good answer heals.', { timeout: 30_000 }, async t => {
@@ -82,7 +77,7 @@ t.test('Whatever a real endpoint does wrong, known keys go on serving, and the f
   }
   simulator.faults.jwks.set(null)
   clock.advance(5000)
-  await until(() => source.failure === null)
+  await until('a good fetch', () => source.failure === null)
   t.match(await component.health(), { status: 'healthy' })
 })
 
@@ -119,7 +114,7 @@ t.test('Without any keys every good token is unavailable and every bad one refus
   t.match(await verifier.identify(await token()), { kind: 'unavailable', retryAfterMs: 5000 })
   simulator.faults.jwks.set(null)
   clock.advance(5000)
-  await until(() => source.keys.length > 0)
+  await until('keys', () => source.keys.length > 0)
   t.equal(await subjectOf(verifier.identify(await token())), user.id, 'fetched as soon as the cooldown ended, though nobody asked again')
 })
 

@@ -60,8 +60,7 @@ export async function startCluster ({ databaseUrl, listenUrl = databaseUrl, name
   try {
     const people = await startPeople(userCount)
     closers.push(() => people.stop())
-    const members: Member[] = []
-    for (const name of names) {
+    const startMember = async (name: string): Promise<Member> => {
       const pool = await proxyTo(databaseUrl)
       const listen = await proxyTo(listenUrl ?? databaseUrl)
       const process = await startInstance({
@@ -73,8 +72,11 @@ export async function startCluster ({ databaseUrl, listenUrl = databaseUrl, name
         ...profile
       })
       closers.push(() => process.stop())
-      members.push({ process, pool, listen })
+      return { process, pool, listen }
     }
+    // The first one makes the tables, so that the others find them.
+    const [first, ...others] = names
+    const members = [await startMember(first!), ...await every(others.map(startMember))]
     await insertPeople(databaseUrl, people)
     return { databaseUrl, members, people, stop }
   } catch (error) {
@@ -83,7 +85,12 @@ export async function startCluster ({ databaseUrl, listenUrl = databaseUrl, name
   }
 }
 
-/** The first instance has made the tables. */
+/** Waits for all before it rejects, so that nothing is still being started when what was started is stopped. */
+async function every<T> (promises: ReadonlyArray<Promise<T>>): Promise<T[]> {
+  await Promise.allSettled(promises)
+  return await Promise.all(promises)
+}
+
 async function insertPeople (databaseUrl: string, { issuer, list }: People): Promise<void> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()

@@ -47,7 +47,8 @@ async function show ({ seconds }: ShowOptions): Promise<void> {
 
   const { maxStalenessMs } = strictProfile
   const watcher = new Watcher(names, strictProfile)
-  const writer = new Writer(databaseUrl, [person.subject], watcher)
+  const writer = new Writer(databaseUrl, watcher)
+  await writer.start([person.subject])
   const readers = new Readers(members.map(({ process }) => process), [person], readsPerSecond, observed => { watcher.hear(observed) })
   const changes = new Changes(writer, { busy: [person], seldom: [], busyEveryMs: 1000, seldomEveryMs: 1000 })
   closers.push(() => Promise.all([readers.stop(), changes.stop()]))

@@ -36,6 +36,11 @@ export interface ClusterOptions {
 /** The bound, and what keeps it. Milliseconds. */
 export type Profile = Pick<InstanceSettings, 'maxStalenessMs' | 'staleIfErrorMs' | 'expireAfterMs' | 'heartbeatIntervalMs' | 'heartbeatTimeoutMs' | 'loadTimeoutMs'>
 
+/** The bound that session-cache has by itself: five seconds. */
+export const usualProfile: Profile = Object.freeze({
+  maxStalenessMs: 5000, staleIfErrorMs: 900_000, expireAfterMs: 900_000, heartbeatIntervalMs: 1000, heartbeatTimeoutMs: 2000, loadTimeoutMs: 2000
+})
+
 /** A bound of two seconds. */
 export const strictProfile: Profile = Object.freeze({
   maxStalenessMs: 2000, staleIfErrorMs: 900_000, expireAfterMs: 900_000, heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800, loadTimeoutMs: 750

@@ -1,4 +1,4 @@
-export { startCluster, strictProfile, type Cluster, type ClusterOptions, type Member, type Profile } from './cluster.js'
+export { startCluster, strictProfile, usualProfile, type Cluster, type ClusterOptions, type Member, type Profile } from './cluster.js'
 export { Changes, type ChangePlan } from './changes.js'
 export type { InstanceProcess } from './instance-process.js'
 export type { Person } from './people.js'

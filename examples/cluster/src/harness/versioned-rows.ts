@@ -17,5 +17,5 @@ SELECT $1, subject, subject || ' v0', now() FROM unnest($2::text[]) AS subject`
 export const updateRow = `UPDATE users SET first_name = $2
 WHERE clerk_user_id = $1 AND substring(first_name FROM '\\d+$')::bigint < $3`
 
-/** The name of a user ($1). */
-export const selectName = 'SELECT first_name FROM users WHERE clerk_user_id = $1'
+/** The names of users ($1). */
+export const selectNames = 'SELECT clerk_user_id AS subject, first_name AS name FROM users WHERE clerk_user_id = ANY ($1)'

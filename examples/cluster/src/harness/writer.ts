@@ -1,6 +1,6 @@
 import pg from 'pg'
 import type { Commit } from '../checker/index.js'
-import { nameOf, readName, selectName, updateRow } from './versioned-rows.js'
+import { nameOf, readName, selectNames, updateRow } from './versioned-rows.js'
 
 /** Who hears of the writes. */
 export interface WriteListener {
@@ -17,19 +17,22 @@ const pauseMs = 50
 export class Writer {
   readonly #url: string
   readonly #listener: WriteListener
-  readonly #versions: Map<string, number>
+  readonly #versions = new Map<string, number>()
   #client: pg.Client | null = null
   #stopped = false
 
-  /** @param subjects - whose rows are at version 0 */
-  constructor (url: string, subjects: readonly string[], listener: WriteListener) {
+  constructor (url: string, listener: WriteListener) {
     this.#url = url
     this.#listener = listener
-    this.#versions = new Map(subjects.map(subject => [subject, 0]))
-    const nowMs = performance.now()
-    for (const key of subjects) {
-      listener.begin(key, 0)
-      listener.commit({ key, version: 0, sentAtMs: nowMs, returnedAtMs: nowMs })
+  }
+
+  /** Reads how far the rows have come, and tells the listener. To be called once, first. */
+  async start (subjects: readonly string[]): Promise<void> {
+    for (const [key, version] of await this.#read(subjects)) {
+      const nowMs = performance.now()
+      this.#versions.set(key, version)
+      this.#listener.begin(key, version)
+      this.#listener.commit({ key, version, sentAtMs: nowMs, returnedAtMs: nowMs })
     }
   }
 
@@ -67,14 +70,18 @@ export class Writer {
   async #isThere (key: string, version: number): Promise<boolean> {
     while (!this.#stopped) {
       try {
-        const { rows: [row] } = await (await this.#connected()).query<{ first_name: string }>(selectName, [key])
-        return readName(row?.first_name ?? null)?.version === version
+        return (await this.#read([key])).get(key) === version
       } catch {
         await this.#leave()
         await new Promise(resolve => { setTimeout(resolve, pauseMs) })
       }
     }
     return false
+  }
+
+  async #read (subjects: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const { rows } = await (await this.#connected()).query<{ subject: string, name: string }>(selectNames, [subjects])
+    return new Map(rows.map(({ subject, name }) => [subject, readName(name)!.version]))
   }
 
   async #leave (): Promise<void> {

@@ -34,15 +34,15 @@ export type CacheStats = Readonly<{
   negativeHits: number
   /** Misses by reason: never seen, or not known any more why. */
   missesCold: number
-  /** Older than the cache's bound. */
+  /** Older than `expireAfterMs`. */
   missesExpired: number
   /** Evicted; known only for a token that was served from the entry before, as in the next two. */
   missesEvicted: number
   /** Invalidated by name. */
   missesInvalidated: number
-  /** Dropped with everything else. */
+  /** Dropped with everything else, or loaded in an epoch of the bus that has ended, and not proven since for longer than the bound. */
   missesEpoch: number
-  /** Within the cache's bound, older than the route's. */
+  /** Younger than `expireAfterMs`, but not known to be within the bound of the bus or of the route. */
   missesStaleness: number
   /** Older than a claim of the token says that the user is. */
   missesHint: number

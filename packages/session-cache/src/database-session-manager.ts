@@ -4,9 +4,10 @@ import {
 } from '@orientor/session-contract/core'
 import type { MissReason } from './cache-stats.js'
 import type { Demand, Landing } from './flight.js'
-import { ageOf, freshnessOf } from './freshness.js'
+import type { Trust } from './coherence/trust.js'
+import { isGood } from './freshness.js'
 import { LoadBatcher } from './load-batcher.js'
-import type { SessionCacheSettings } from './options.js'
+import { checkLoadTimeout, type SessionCacheSettings } from './options.js'
 import type { SessionEntry } from './session-entry.js'
 import { UserSessionCache } from './user-session-cache.js'
 
@@ -17,6 +18,8 @@ const hintPatienceMs = 75
 export interface DatabaseSessionManagerParts {
   /** Where users come from; asked for at each batch of loads. Default is the source of the settings. */
   readonly source?: () => UserSource | null
+  /** What a bus proves, read on every hit. Default is null: no bus, the bound on age is `expireAfterMs`. */
+  readonly trust?: Trust | null
   /** Calls back at the end of this turn of the event loop. Default is setImmediate. */
   readonly nextTurn?: (callback: () => void) => void
 }
@@ -25,14 +28,17 @@ export interface DatabaseSessionManagerParts {
 export class DatabaseSessionManager {
   readonly cache: UserSessionCache
   readonly #clock: Clock
-  readonly #expireAfterMs: number
+  readonly #maxAgeMs: number
 
+  /** @throws ORI_CONTRACT_INVALID_OPTION when a load could take as long as the bound of the trust */
   constructor (settings: SessionCacheSettings, parts: DatabaseSessionManagerParts = {}) {
     const { clock, loadTimeoutMs } = settings
+    const trust = parts.trust ?? null
+    if (trust !== null) checkLoadTimeout(loadTimeoutMs, trust.maxStalenessMs)
     const batcher = new LoadBatcher({ source: () => settings.source, clock, loadTimeoutMs, ...parts })
     this.#clock = clock
-    this.#expireAfterMs = settings.expireAfterMs
-    this.cache = new UserSessionCache({ ...settings, load: (request, departed) => batcher.load(request, departed) })
+    this.#maxAgeMs = Math.min(settings.expireAfterMs, trust?.maxStalenessMs ?? Infinity)
+    this.cache = new UserSessionCache({ ...settings, trust, load: (request, departed) => batcher.load(request, departed) })
   }
 
   /**
@@ -47,21 +53,21 @@ export class DatabaseSessionManager {
     const entry = this.cache.find(identity)
     if (entry === null) return this.#load(identity, route, monotonicMs, wallMs, this.cache.whyMissing(identity))
 
-    const ageMs = ageOf(entry, monotonicMs, wallMs)
-    const freshness = freshnessOf(entry, ageMs, route.maxStalenessMs)
-    if (freshness !== 'fresh') {
+    const freshness = this.cache.judge(entry, route.maxStalenessMs, monotonicMs, wallMs)
+    if (!isGood(freshness)) {
+      const reason = this.cache.whyRefused(entry, monotonicMs, wallMs)
       if (freshness === 'dead') this.cache.expire(entry)
-      return this.#load(identity, route, monotonicMs, wallMs, ageMs < entry.expireAfterMs ? 'staleness' : 'expired')
+      return this.#load(identity, route, monotonicMs, wallMs, reason)
     }
     if (identity.providerUpdatedAt !== null && identity.providerUpdatedAt > entry.hintMs && entry.stale !== null) {
       return this.#heed(identity, identity.providerUpdatedAt, route, monotonicMs, wallMs, entry)
     }
-    if (ageMs >= entry.refreshAfterMs) this.cache.refresh(entry, requestFor(identity), ageMs)
+    if (freshness === 'due') this.cache.refresh(entry, requestFor(identity), monotonicMs)
     return this.#hit(entry, identity)
   }
 
   #demand (identity: Identity, route: RouteSession, monotonicMs: number, wallMs: number): Demand {
-    const maxAgeMs = Math.min(route.maxStalenessMs ?? Infinity, this.#expireAfterMs)
+    const maxAgeMs = Math.min(route.maxStalenessMs ?? Infinity, this.#maxAgeMs)
     return { monotonicMs, wallMs, maxAgeMs, hintMs: identity.providerUpdatedAt ?? -Infinity, byIdentity: true }
   }
 
@@ -115,9 +121,9 @@ export class DatabaseSessionManager {
     // Looked up anew: it may have been invalidated while the load was on its way, or another load may have brought a better one.
     const entry = this.cache.find(identity)
     if (entry !== null) {
-      const freshness = freshnessOf(entry, ageOf(entry, this.#clock.monotonic(), this.#clock.now()), route.maxStalenessMs)
-      if (freshness === 'fresh') return this.#hit(entry, identity)
-      if (freshness === 'expired' && entry.stale !== null && route.onUnavailable === 'stale') {
+      const freshness = this.cache.judge(entry, route.maxStalenessMs, this.#clock.monotonic(), this.#clock.now())
+      if (isGood(freshness)) return this.#hit(entry, identity)
+      if (freshness === 'suspect' && entry.stale !== null && route.onUnavailable === 'stale') {
         this.cache.counters.stale++
         return entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.stale
       }

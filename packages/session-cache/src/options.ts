@@ -61,6 +61,16 @@ const rules: OptionRules<Input> = {
 }
 
 /**
+ * Refuses a load that could take as long as the bound of a bus: whoever shares a load is answered by what was read when it began.
+ *
+ * @throws ORI_CONTRACT_INVALID_OPTION naming both
+ */
+export function checkLoadTimeout (loadTimeoutMs: number, maxStalenessMs: number): void {
+  if (loadTimeoutMs < maxStalenessMs) return
+  throw invalidOption(owner, `option "loadTimeoutMs" must be below maxStalenessMs (${maxStalenessMs}), because a load's answer is as old as the load; received ${loadTimeoutMs}.`)
+}
+
+/**
  * Reads the options: refuses unknown ones, sets the defaults.
  *
  * @throws ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received

@@ -6,7 +6,8 @@ import { Cleanup } from './cleanup.js'
 import { DatabaseSessionManager } from './database-session-manager.js'
 import { cacheInstruments } from './instruments.js'
 import { resolveOptions, type SessionCacheOptions } from './options.js'
-import type { Preloaded, UserSessionCache } from './user-session-cache.js'
+import type { UserSessionCache } from './user-session-cache.js'
+import type { WarmedUp } from './warm-up.js'
 
 /** A user, by key or by the two parts of it. */
 export type InvalidationTarget = SessionKey | { readonly issuer: string, readonly subject: string }
@@ -22,7 +23,7 @@ export interface SessionCache {
   /** Drops all users on this instance and returns how many that were. The reason goes to the log. */
   invalidateAll (reason: string): number
   /** Loads users before anybody asks for them. */
-  preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<Preloaded>
+  preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<WarmedUp>
   stats (): CacheStats
   /** Resolves when no load is on its way. */
   idle (): Promise<void>

@@ -5,9 +5,10 @@ import {
   type Identity, type LoadRequest, type RouteSession, type SessionOutcome, type UserRecord, type UserSource
 } from '@orientor/session-contract/core'
 import { ManualClock } from '@orientor/test-kit'
-import { ageOf, cacheInstruments, Cleanup, errors, freshnessOf, LoadBatcher, resolveOptions } from '../src/core.js'
+import { ageOf, cacheInstruments, Cleanup, errors, freshnessOf, LoadBatcher, resolveOptions, type Ageing } from '../src/core.js'
 import { checkedRecord } from '../src/checked-record.js'
 import { jitteredDown } from '../src/freshness.js'
+import { ModelTrust } from './fixtures/model-trust.js'
 import { HandSource, hashOf, identityOf, issuer, keyOf, recordOf, route, setup, setupWith } from './fixtures/setup.js'
 
 const down = new SourceUnavailable('The database is down', { retryAfterMs: 700 })
@@ -19,7 +20,13 @@ function isPromise (value: unknown): value is Promise<SessionOutcome> {
 }
 
 t.test('freshness', async t => {
-  const entry = { loadedAtMs: 1000, loadedWallMs: 50_000, expireAfterMs: 100, deadAfterMs: 150 }
+  const entry: Ageing = { loadedAtMs: 1000, loadedWallMs: 50_000, epoch: 1, refreshAfterMs: 80, expireAfterMs: 100, staleIfErrorMs: 50 }
+  /** As both clocks stand `ageMs` after the load. */
+  const at = (ageMs: number): [number, number] => [1000 + ageMs, 50_000 + ageMs]
+  const prove = (trust: ModelTrust, ageMs: number): ModelTrust => {
+    trust.prove({ monotonic: () => 1000 + ageMs, now: () => 50_000 + ageMs })
+    return trust
+  }
 
   t.test('an age is the larger of what the two clocks say', async t => {
     t.equal(ageOf(entry, 1010, 50_010), 10)
@@ -27,18 +34,62 @@ t.test('freshness', async t => {
     t.equal(ageOf(entry, 1010, 40_000), 10, 'set back: the wall clock says nothing')
   })
 
-  t.test('each bound belongs to the worse side', async t => {
-    t.equal(freshnessOf(entry, 99.9, null), 'fresh')
-    t.equal(freshnessOf(entry, 100, null), 'expired')
-    t.equal(freshnessOf(entry, 149.9, null), 'expired')
-    t.equal(freshnessOf(entry, 150, null), 'dead')
+  t.test('without a bus each bound of age belongs to the worse side', async t => {
+    const expected = [[79.9, 'fresh'], [80, 'due'], [99.9, 'due'], [100, 'suspect'], [149.9, 'suspect'], [150, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, null, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+    t.equal(freshnessOf({ ...entry, staleIfErrorMs: 0 }, null, null, ...at(100)), 'dead')
   })
 
   t.test('a route tightens the bound and never loosens it', async t => {
-    t.equal(freshnessOf(entry, 9, 10), 'fresh')
-    t.equal(freshnessOf(entry, 10, 10), 'expired')
-    t.equal(freshnessOf(entry, 0, 0), 'expired')
-    t.equal(freshnessOf(entry, 120, 1000), 'expired')
+    t.equal(freshnessOf(entry, null, 10, ...at(9)), 'fresh')
+    t.equal(freshnessOf(entry, null, 10, ...at(10)), 'suspect')
+    t.equal(freshnessOf(entry, null, 0, ...at(0)), 'suspect')
+    t.equal(freshnessOf(entry, null, 1000, ...at(120)), 'suspect')
+    t.equal(freshnessOf(entry, null, 1000, ...at(150)), 'dead')
+  })
+
+  t.test('while a bus has proven nothing an entry is fresh until B after its load was sent', async t => {
+    const trust = new ModelTrust(20)
+    const expected = [[15.9, 'fresh'], [16, 'due'], [19.9, 'due'], [20, 'suspect'], [69.9, 'suspect'], [70, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, trust, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+  })
+
+  t.test('a proof of its epoch keeps an entry fresh until B after the proof, and never beyond expireAfterMs', async t => {
+    const trust = prove(new ModelTrust(20), 50)
+    const expected = [[50, 'fresh'], [65.9, 'fresh'], [66, 'due'], [69.9, 'due'], [70, 'suspect'], [119.9, 'suspect'], [120, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, trust, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+    t.equal(freshnessOf(entry, prove(trust, 99), null, ...at(99.9)), 'due')
+    t.equal(freshnessOf(entry, trust, null, ...at(100)), 'suspect')
+    t.equal(freshnessOf(entry, prove(trust, 149), null, ...at(149.9)), 'suspect')
+    t.equal(freshnessOf(entry, trust, null, ...at(150)), 'dead', 'staleIfErrorMs after it was fresh for the last time')
+  })
+
+  t.test('a proof that is older than the load makes nothing older', async t => {
+    t.equal(freshnessOf(entry, prove(new ModelTrust(20), -500), null, ...at(15)), 'fresh')
+  })
+
+  t.test('a route\'s bound is met by a proof as by a load', async t => {
+    const trust = prove(new ModelTrust(20), 50)
+    t.equal(freshnessOf(entry, trust, 5, ...at(54.9)), 'fresh')
+    t.equal(freshnessOf(entry, trust, 5, ...at(55)), 'suspect')
+    t.equal(freshnessOf(entry, trust, 0, ...at(50)), 'suspect')
+  })
+
+  t.test('the age of a proof is the larger of what the two clocks say', async t => {
+    const trust = prove(new ModelTrust(20), 50)
+    t.equal(freshnessOf(entry, trust, null, 1050, 50_069), 'due')
+    t.equal(freshnessOf(entry, trust, null, 1050, 50_070), 'suspect')
+    t.equal(freshnessOf(entry, trust, null, 1069, 40_000), 'due')
+    t.equal(freshnessOf(entry, trust, null, 1070, 40_000), 'suspect')
+  })
+
+  t.test('the proofs of another epoch keep nothing fresh, but the last one of its own lets an entry be served on error for longer', async t => {
+    const trust = prove(new ModelTrust(20), 10)
+    trust.epoch = 2
+    prove(trust, 30)
+    const expected = [[19.9, 'due'], [20, 'suspect'], [79.9, 'suspect'], [80, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, trust, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+    t.equal(freshnessOf({ ...entry, epoch: 0 }, trust, null, ...at(70)), 'dead', 'an epoch that proved nothing')
   })
 
   t.test('jitter only ever shortens, by a tenth at most', async t => {

@@ -210,8 +210,8 @@ t.test('the package exports the plugin under both names, and types the app', asy
 
 t.test('nothing but the shell knows Fastify', async t => {
   const core = new URL('../src/core.ts', import.meta.url)
-  for (const file of readdirSync(new URL('.', core))) {
-    if (file === 'plugin.ts' || file === 'index.ts') continue
+  for (const file of readdirSync(new URL('.', core), { recursive: true, encoding: 'utf8' })) {
+    if (file === 'plugin.ts' || file === 'index.ts' || !file.endsWith('.ts')) continue
     t.notMatch(readFileSync(new URL(file, core), 'utf8'), /from '(fastify|fastify-plugin|@orientor\/session-contract)'/, file)
   }
 })

@@ -10,7 +10,7 @@ function entryOf (subject: string): SessionEntry {
   const keyHash = hashes.get(subject) ?? hashOf(subject)
   hashes.set(subject, keyHash)
   return new SessionEntry({
-    key: keyOf(subject), keyHash, record: recordOf(subject), loadedAtMs: 0, loadedWallMs: 0, refreshAfterMs: 80, expireAfterMs: 100, deadAfterMs: 200, hintMs: 0
+    key: keyOf(subject), keyHash, record: recordOf(subject), loadedAtMs: 0, loadedWallMs: 0, epoch: 0, refreshAfterMs: 80, expireAfterMs: 100, staleIfErrorMs: 100, hintMs: 0
   })
 }
 

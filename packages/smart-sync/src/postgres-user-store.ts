@@ -1,4 +1,4 @@
-import { databaseFailureOf, isOutage, SourceUnavailable, type Clock, type Deadline, type SessionKey } from '@orientor/session-contract/core'
+import { databaseFailureOf, isOutage, SourceUnavailable, type Clock, type Deadline, type SessionKey, type WatchedTable } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Observation } from './observation.js'
 import type { PoolLike } from './pool-like.js'
@@ -6,7 +6,7 @@ import { findUsers, findValues } from './sql/find-users.js'
 import { statement, type Statement } from './sql/statement.js'
 import { touchUsers, touchValues } from './sql/touch-users.js'
 import { upsertUsers, upsertValues } from './sql/upsert-users.js'
-import { userOfRow, type UserRow } from './sql/user-row.js'
+import { userOfRow, watchedUsers, type UserRow } from './sql/user-row.js'
 import type { TableNames } from './table-names.js'
 import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
 import { pause, withinDeadline } from './within-deadline.js'
@@ -32,7 +32,7 @@ const asSent = { getTypeParser: () => (text: string): string => text }
  */
 export class PostgresUserStore implements UserStore {
   readonly maxWrites: number = 200
-  readonly watches: readonly string[]
+  readonly watches: readonly WatchedTable[]
   readonly #pool: () => PoolLike
   readonly #clock: Clock
   readonly #random: () => number
@@ -49,7 +49,7 @@ export class PostgresUserStore implements UserStore {
     this.#find = findUsers(tables.users)
     this.#upsert = upsertUsers(tables)
     this.#touch = touchUsers(tables.users)
-    this.watches = Object.freeze([tables.users])
+    this.watches = Object.freeze([watchedUsers(tables.users)])
   }
 
   /** Statements sent since the start, those that were sent again included; health checks do not count. */

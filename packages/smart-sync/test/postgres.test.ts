@@ -183,7 +183,7 @@ t.test('migrations', t => {
     await migrate({ pool, tables })
     t.same(await tablesIn(pool), [])
     const sync = syncOn(pool, { store: storeOn(pool, tables) })
-    t.same(sync.watches, ['Auth.People'])
+    t.match(sync.watches, [{ schema: 'Auth', table: 'People', issuer: 'issuer', subject: 'clerk_user_id', revision: 'revision' }])
     t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'performed' })
     await pool.query('UPDATE "Auth"."People" SET is_active = false')
     t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { kind: 'inactive', revision: 2 })

@@ -1,5 +1,5 @@
 import { Agent } from 'node:http'
-import { requestUser, Writer, type Cluster, type Door, type Person } from '@orientor-examples/cluster/harness.js'
+import { requestUser, warmUp, Writer, type Cluster, type Door, type Person } from '@orientor-examples/cluster/harness.js'
 
 /** How long changes took, in milliseconds, in the order of the changes. */
 export interface Propagation {
@@ -27,7 +27,7 @@ export async function propagate ({ databaseUrl, members, people: { list } }: Clu
   const byInstance = new Map(doors.map(({ name }) => [name, [] as number[]]))
   try {
     await writer.start(list.map(({ subject }) => subject))
-    await ready(agent, doors, list)
+    await warmUp(doors, list, { trusted: true })
     for (let change = 0; change < changes; change++) {
       await pause(leastPauseMs + Math.random() * (mostPauseMs - leastPauseMs))
       const person = list[change % list.length]!
@@ -41,20 +41,6 @@ export async function propagate ({ databaseUrl, members, people: { list } }: Clu
   } finally {
     await writer.stop()
     agent.destroy()
-  }
-}
-
-/** Everybody is in memory everywhere, and every instance trusts its bus. */
-async function ready (agent: Agent, doors: readonly Door[], people: readonly Person[]): Promise<void> {
-  const untilMs = performance.now() + arrivesWithinMs
-  for (const door of doors) {
-    for (const person of people) {
-      for (;;) {
-        if ((await requestUser(agent, door, person)).view?.trusted === true) break
-        if (performance.now() > untilMs) throw new Error(`instance ${door.name} does not trust its bus within ${arrivesWithinMs} ms`)
-        await pause(pollEveryMs)
-      }
-    }
   }
 }
 

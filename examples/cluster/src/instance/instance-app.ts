@@ -1,6 +1,8 @@
 import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
-import { requireSessionUser } from '@orientor/session-contract'
+import { DatabaseSessionManager, resolveOptions } from '@orientor/session-cache/core'
+import { postgresBus } from '@orientor/session-cache/postgres'
+import { requireSessionUser, sessionHub } from '@orientor/session-contract'
 import { sessionIdentity } from '@orientor/session-identity'
 import { smartSync } from '@orientor/smart-sync'
 import fastify, { type FastifyInstance } from 'fastify'
@@ -22,12 +24,25 @@ const view = {
 /** One service of several on the same database. It does not listen yet. */
 export async function buildInstance (settings: InstanceSettings): Promise<FastifyInstance> {
   const { name, databaseUrl, issuer, jwksUrl, staleIfErrorMs, expireAfterMs, loadTimeoutMs } = settings
-  const app = fastify({ logger: { level: 'warn', base: { instance: name } }, return503OnClosing: false })
+  const app = fastify({ logger: { level: 'error', base: { instance: name } }, return503OnClosing: false })
   await app.register(poolTuning, { connectionString: databaseUrl, environment: {}, size: 3, overflow: 2, client: { application_name: `${name} pool` } })
   // What the provider says is no part of this: only the database changes.
   await app.register(smartSync, { forceSyncAfterMs: Number.MAX_SAFE_INTEGER })
   await app.register(sessionIdentity, { issuer, jwksUrl })
-  await app.register(sessionCache, { expireAfterMs, staleIfErrorMs, loadTimeoutMs })
+  const { listenUrl, maxStalenessMs, heartbeatIntervalMs, heartbeatTimeoutMs } = settings
+  const bus = listenUrl === null ? null : postgresBus({ listenUrl, maxStalenessMs, heartbeatIntervalMs, heartbeatTimeoutMs })
+  if (bus === null) await app.register(sessionCache, { expireAfterMs, staleIfErrorMs, loadTimeoutMs })
+  else {
+    const hub = sessionHub(app)
+    const manager = new DatabaseSessionManager(resolveOptions({ expireAfterMs, staleIfErrorMs, loadTimeoutMs }), { source: () => hub.slots.source ?? null, trust: bus.trust })
+    hub.fill('resolve', 'x', (identity, route) => manager.resolve(identity, route))
+    bus.subscribe(change => { manager.cache.apply(change) })
+    app.addHook('onReady', async () => {
+      await hub.slots.source?.ready?.()
+      await bus.start({ watches: hub.slots.source?.watches ?? [], report: news => { app.log.error(news) } })
+    })
+    app.addHook('onClose', async () => { await bus.close() })
+  }
 
   app.get('/me', { config: { session: { required: true } }, schema: { response: { 200: view } } }, (request, reply) => {
     const { subject, firstName } = requireSessionUser(request)
@@ -38,8 +53,8 @@ export async function buildInstance (settings: InstanceSettings): Promise<Fastif
       firstName,
       stale: outcome?.kind === 'user' && outcome.stale,
       cachedAtMs: outcome?.kind === 'user' ? outcome.cachedAtMs : 0,
-      trusted: false,
-      epoch: 0
+      trusted: bus?.status().trusted ?? false,
+      epoch: bus?.trust.epoch ?? 0
     } satisfies View)
   })
   return app

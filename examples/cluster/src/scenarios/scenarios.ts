@@ -18,7 +18,7 @@ async function clockShift ({ member: { process } }: Stage, ms: number): Promise<
 /** Every fault that the bound has to hold under. */
 export const scenarios = {
   calm: {
-    name: 'calm', durationMs: 4000, trust: 'kept', inject: async () => ({ what: 'nothing', heal: nothing })
+    name: 'calm', durationMs: 4000, trust: 'kept', healsItself: true, inject: async () => ({ what: 'nothing', heal: nothing })
   },
   halfOpenListen: {
     name: 'half-open LISTEN',

@@ -1,4 +1,5 @@
 import type { StoreCounts } from './session-store.js'
+import type { GateStats } from './source-gate.js'
 
 /** Why a lookup found nothing to serve. */
 export type MissReason = 'cold' | 'expired' | 'evicted' | 'invalidated' | 'epoch' | 'staleness' | 'hint'
@@ -70,6 +71,9 @@ export type CacheStats = Readonly<{
   /** Lookups that wait for one. */
   waiting: number
 }>
+
+/** What a cache and the gate to its source counted. */
+export type SessionCacheStats = CacheStats & GateStats
 
 /** The counters of one cache that are not the store's. */
 export class CacheCounters {

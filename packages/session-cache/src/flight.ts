@@ -11,6 +11,8 @@ export interface Landing extends Loaded {
   readonly hintMs: number
   /** False: a preload, which does not create users; "unknown" is then no last word. */
   readonly byIdentity: boolean
+  /** Whether the provider was asked whatever the timestamps said. */
+  readonly forced: boolean
 }
 
 /** What a waiter demands of the load that answers it. */
@@ -22,6 +24,7 @@ export interface Demand {
   readonly maxAgeMs: number
   readonly hintMs: number
   readonly byIdentity: boolean
+  readonly forced: boolean
 }
 
 /**
@@ -110,5 +113,6 @@ export function answers (landing: Landing, demand: Demand, boarding: Boarding): 
   if (landing.record.revision < boarding.floor) return false
   if (boarding.departed && ageOf(landing, demand.monotonicMs, demand.wallMs) >= demand.maxAgeMs) return false
   if (demand.byIdentity && !landing.byIdentity && landing.record.kind === 'unknown') return false
+  if (demand.forced && !landing.forced) return false
   return landing.hintMs >= demand.hintMs
 }

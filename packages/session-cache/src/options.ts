@@ -27,6 +27,8 @@ export interface SessionCacheOptions {
   readonly cleanupIntervalMs?: number
   /** How long the source may take for a batch of loads. Default is 2000. */
   readonly loadTimeoutMs?: number
+  /** How many loads may be under way at once; requests that need one more are answered with a stale user or 503. Default is 20000. */
+  readonly maxLoads?: number
   /** How many requests may wait for loads at once; those beyond are answered with a stale user or 503. Default is 20000. */
   readonly maxWaiters?: number
   /** Where users come from. Default is the source of the scope (see @orientor/smart-sync). */
@@ -54,6 +56,7 @@ const rules: OptionRules<Input> = {
   negativeTtlMs: withDefault(durationMs({ min: 0, max: 60_000 }), 5_000),
   cleanupIntervalMs: withDefault(durationMs(), 300_000),
   loadTimeoutMs: withDefault(durationMs(), 2_000),
+  maxLoads: withDefault(integer({ min: 1 }), 20_000),
   maxWaiters: withDefault(integer({ min: 1 }), 20_000),
   source: optional(objectWith<UserSource>('a source of users: an object with load(batch, deadline)', ['load'])),
   clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock),

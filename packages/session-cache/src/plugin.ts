@@ -1,12 +1,11 @@
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { identified, sessionHub, sessionKey, type Component, type Deadline, type SessionKey, type UserSource } from '@orientor/session-contract'
-import type { CacheStats } from './cache-stats.js'
+import { identified, sessionHub, sessionKey, type Component, type Deadline, type SessionKey, type UserRecord, type UserSource } from '@orientor/session-contract'
+import type { SessionCacheStats } from './cache-stats.js'
 import { Cleanup } from './cleanup.js'
 import { DatabaseSessionManager } from './database-session-manager.js'
 import { cacheInstruments } from './instruments.js'
 import { resolveOptions, type SessionCacheOptions } from './options.js'
-import type { UserSessionCache } from './user-session-cache.js'
 import type { WarmedUp } from './warm-up.js'
 
 /** A user, by key or by the two parts of it. */
@@ -24,9 +23,19 @@ export interface SessionCache {
   invalidateAll (reason: string): number
   /** Loads users before anybody asks for them. */
   preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<WarmedUp>
-  stats (): CacheStats
+  /**
+   * Loads a user anew, whatever is in memory, and answers with what the source says; creates nobody. `force` (default false) also asks the
+   * provider, whatever the timestamps say.
+   *
+   * @throws SourceUnavailable when the source cannot be asked; what the source throws when that is a defect; ORI_CACHE_MALFORMED_RECORD;
+   *   ORI_CONTRACT_INVALID_SESSION_KEY when issuer or subject cannot name a user
+   */
+  refresh (target: InvalidationTarget, options?: { readonly force?: boolean }): Promise<UserRecord>
+  stats (): SessionCacheStats
   /** Resolves when no load is on its way. */
   idle (): Promise<void>
+  /** Begins no further load and resolves when the last one has ended; what is in memory is served on. The app's close() does it. */
+  close (): Promise<void>
 }
 
 declare module 'fastify' {
@@ -59,13 +68,15 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
     return dropped
   }
   hub.fill('resolve', name, (identity, route) => sourceOfScope() === null ? identified : manager.resolve(identity, route))
-  hub.observe(componentOf(cache, () => settings.clock.now(), sourceOfScope, invalidateAll))
+  hub.observe(componentOf(manager, () => settings.clock.now(), sourceOfScope, invalidateAll))
   fastify.decorate('sessionCache', Object.freeze<SessionCache>({
-    invalidateUser: target => cache.invalidateUser(typeof target === 'string' ? target : sessionKey(target.issuer, target.subject)),
+    invalidateUser: target => cache.invalidateUser(keyOf(target)),
     invalidateAll,
     preload: (keys, deadline) => cache.preload(keys, deadline),
-    stats: () => cache.stats(),
-    idle: () => cache.idle()
+    refresh: async (target, options) => await cache.refresh(keyOf(target), options),
+    stats: () => manager.stats(),
+    idle: () => cache.idle(),
+    close: () => manager.close()
   }))
 
   const cleanup = new Cleanup(limit => cache.sweep(limit), settings.clock, settings.cleanupIntervalMs)
@@ -74,22 +85,27 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   fastify.addHook('onClose', async () => {
     cleanup.stop()
     unsubscribe?.()
-    await cache.close()
+    await manager.close()
   })
 }
 
-function componentOf (cache: UserSessionCache, now: () => number, source: () => UserSource | null, invalidateAll: (reason: string) => number): Component {
+function keyOf (target: InvalidationTarget): SessionKey {
+  return typeof target === 'string' ? target : sessionKey(target.issuer, target.subject)
+}
+
+function componentOf (manager: DatabaseSessionManager, now: () => number, source: () => UserSource | null, invalidateAll: (reason: string) => number): Component {
+  const { cache, gate } = manager
   return {
     name: 'sessionCache',
-    instruments: cacheInstruments(() => cache.stats()),
-    stats: () => cache.stats(),
-    health: () => {
-      const [status, reason] = source() === null
-        ? ['degraded', 'No source of users is in scope'] as const
-        : cache.counters.lastLoadFailed
-          ? ['degraded', 'The last load failed; known users are served, marked stale once they expire'] as const
-          : ['healthy', 'Users are served from memory'] as const
-      return { status, reason, checkedAtMs: now() }
+    instruments: cacheInstruments(() => manager.stats()),
+    stats: () => manager.stats(),
+    health () {
+      const flaw = source() === null
+        ? 'No source of users is in scope'
+        : gate.isOpen
+          ? 'The source failed repeatedly and is being probed; known users are served, marked stale once they expire'
+          : cache.counters.lastLoadFailed ? 'The last load failed; known users are served, marked stale once they expire' : null
+      return { status: flaw === null ? 'healthy' : 'degraded', reason: flaw ?? 'Users are served from memory', checkedAtMs: now() }
     },
     admin: {
       async invalidate (target, reason) {

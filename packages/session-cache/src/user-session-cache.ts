@@ -1,12 +1,14 @@
 import {
-  sessionKeyHash, SourceUnavailable,
+  sessionKeyHash, SourceUnavailable, splitSessionKey,
   type Clock, type Deadline, type Identity, type LoadRequest, type SessionKey, type SessionKeyHash, type UserChange, type UserRecord
 } from '@orientor/session-contract/core'
 import { CacheCounters, statsOf, type CacheStats, type MissReason } from './cache-stats.js'
+import { channels, type LoadEvent } from './channels.js'
 import { checkedRecord } from './checked-record.js'
 import type { Trust } from './coherence/trust.js'
 import { answers, Flight, type Demand, type Landing } from './flight.js'
 import { ageOf, freshnessOf, jitteredDown, type Freshness } from './freshness.js'
+import { startPatience } from './patience.js'
 import { SessionEntry } from './session-entry.js'
 import { SessionStore } from './session-store.js'
 import { WarmUp, type RenewOptions, type WarmedUp } from './warm-up.js'
@@ -24,6 +26,7 @@ export interface UserSessionCacheParts {
   /** From 0 to 1, for the jitter. */
   readonly random: () => number
   readonly maxEntries: number
+  readonly maxLoads: number
   readonly maxWaiters: number
   readonly expireAfterMs: number
   readonly refreshAfterMs: number
@@ -96,6 +99,12 @@ export class UserSessionCache {
     else this.counters.hits++
   }
 
+  /** Counts a lookup that is answered by a user marked stale, and tells the store. */
+  staleHit (entry: SessionEntry): void {
+    entry.visited = true
+    this.counters.stale++
+  }
+
   /** Why an entry that is there does not answer. */
   whyRefused (entry: SessionEntry, monotonicMs: number, wallMs: number): MissReason {
     if (ageOf(entry, monotonicMs, wallMs) >= entry.expireAfterMs) return 'expired'
@@ -116,28 +125,49 @@ export class UserSessionCache {
    *
    * Rejects with SourceUnavailable when the source is not to be had, too many wait already, or the cache is closed; with what the
    * source threw when that is a defect; with ORI_CACHE_MALFORMED_RECORD.
+   *
+   * @param patienceMs - how long to wait; what the load brings is stored all the same. Default is as long as it takes
+   * @returns null when the patience is over
    */
-  async load (request: LoadRequest, demand: Demand): Promise<Landing> {
+  async load (request: LoadRequest, demand: Demand): Promise<Landing>
+  async load (request: LoadRequest, demand: Demand, patienceMs: number): Promise<Landing | null>
+  async load (request: LoadRequest, demand: Demand, patienceMs?: number): Promise<Landing | null> {
     if (this.#waiting >= this.#parts.maxWaiters) throw new SourceUnavailable(`${this.#waiting} requests wait for a load already`)
     const keyHash = sessionKeyHash(request.key)
+    const patience = patienceMs === undefined ? null : startPatience(this.#parts.clock, patienceMs)
     this.#waiting++
     try {
       for (;;) {
         const flight = this.#flightTo(keyHash) ?? this.#begin(keyHash, request)
         const boarding = { floor: flight.floor, departed: flight.departed }
-        const landing = await flight.landing
-        if (answers(landing, demand, boarding)) return landing
+        const landing = await (patience === null ? flight.landing : Promise.race([flight.landing, patience.isOver]))
+        if (landing === null || answers(landing, demand, boarding)) return landing
       }
     } finally {
       this.#waiting--
+      patience?.release()
     }
   }
 
+  /**
+   * Loads a user anew, by a load that begins after this call, whatever is in memory. Creates nobody.
+   *
+   * Default of `force` is false; true also asks the provider, whatever the timestamps say.
+   *
+   * @returns what the source says; rejects as load() does
+   */
+  async refresh (key: SessionKey, { force = false }: { readonly force?: boolean } = {}): Promise<UserRecord> {
+    const request = { key, ...splitSessionKey(key), identity: null, force }
+    const now = { monotonicMs: this.#parts.clock.monotonic(), wallMs: this.#parts.clock.now() }
+    const landing = await this.load(request, { ...now, maxAgeMs: 0, hintMs: -Infinity, byIdentity: false, forced: force })
+    return landing.record
+  }
+
   /** Loads a user behind a hit, unless a load is on its way. The next attempt for this entry comes a second later at the earliest. */
-  refresh (entry: SessionEntry, request: LoadRequest, monotonicMs: number): void {
+  refreshBehind (entry: SessionEntry, request: LoadRequest, monotonicMs: number): void {
     if (monotonicMs < entry.restsUntilMs) return
     entry.restsUntilMs = monotonicMs + refreshPauseMs
-    if (this.#closed || this.#flightTo(entry.keyHash) !== null) return
+    if (this.#closed || this.#inFlight >= this.#parts.maxLoads || this.#flightTo(entry.keyHash) !== null) return
     this.counters.refreshes++
     this.#begin(entry.keyHash, request)
   }
@@ -160,7 +190,9 @@ export class UserSessionCache {
   invalidateAll (): number {
     this.#generation++
     this.#barred.clear()
-    return this.#users.clear()
+    const dropped = this.#users.clear()
+    if (channels.invalidate.hasSubscribers) channels.invalidate.publish({ keyHash: null, revision: null, dropped })
+    return dropped
   }
 
   /**
@@ -235,13 +267,16 @@ export class UserSessionCache {
   #invalidate (keyHash: SessionKeyHash, revision: number | null): boolean {
     this.#flights.get(keyHash)?.announce(revision)
     const known = this.#users.get(keyHash)
-    this.#drop(this.#users, known, revision)
+    const dropped = this.#drop(this.#users, known, revision)
     this.#drop(this.#barred, this.#barred.get(keyHash), revision)
+    if (channels.invalidate.hasSubscribers) channels.invalidate.publish({ keyHash, revision, dropped: dropped ? 1 : 0 })
     return known !== undefined
   }
 
-  #drop (store: SessionStore, entry: SessionEntry | undefined, revision: number | null): void {
-    if (entry !== undefined && (revision === null || entry.revision < revision)) store.remove(entry, 'invalidated')
+  #drop (store: SessionStore, entry: SessionEntry | undefined, revision: number | null): boolean {
+    if (entry === undefined || (revision !== null && entry.revision >= revision)) return false
+    store.remove(entry, 'invalidated')
+    return true
   }
 
   /** The load on its way that somebody who comes now may share. */
@@ -256,6 +291,7 @@ export class UserSessionCache {
 
   #begin (keyHash: SessionKeyHash, request: LoadRequest): Flight {
     if (this.#closed) throw new SourceUnavailable('The session cache is closed')
+    if (this.#inFlight >= this.#parts.maxLoads) throw new SourceUnavailable(`${this.#inFlight} loads are under way already`)
     this.counters.loads++
     this.#inFlight++
     const flight = new Flight(keyHash, request, flight => this.#fly(flight))
@@ -264,19 +300,26 @@ export class UserSessionCache {
   }
 
   async #fly (flight: Flight): Promise<Landing> {
+    const begunMs = this.#parts.clock.monotonic()
     try {
       const answer = await this.#load(flight.request, () => { flight.depart(this.#generation, this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now()) })
       const landing = this.#land(flight, checkedRecord(answer, flight.request))
       this.counters.lastLoadFailed = false
+      if (channels.load.hasSubscribers) this.#publishLoad(flight, begunMs, landing.record.kind, landing.entry !== null)
       return landing
     } catch (error) {
       this.counters.loadFailures++
       this.counters.lastLoadFailed = true
+      if (channels.load.hasSubscribers) this.#publishLoad(flight, begunMs, error instanceof SourceUnavailable ? 'unavailable' : 'defect', false)
       throw error
     } finally {
       if (this.#flights.get(flight.keyHash) === flight) this.#flights.delete(flight.keyHash)
       if (--this.#inFlight === 0) for (const resolve of this.#idle.splice(0)) resolve()
     }
+  }
+
+  #publishLoad (flight: Flight, begunMs: number, result: LoadEvent['result'], stored: boolean): void {
+    channels.load.publish({ keyHash: flight.keyHash, result, stored, durationMs: this.#parts.clock.monotonic() - begunMs })
   }
 
   #land (flight: Flight, record: UserRecord): Landing {
@@ -290,7 +333,8 @@ export class UserSessionCache {
       loadedAtMs: flight.loadedAtMs,
       loadedWallMs: flight.loadedWallMs,
       hintMs,
-      byIdentity: flight.request.identity !== null
+      byIdentity: flight.request.identity !== null,
+      forced: flight.request.force === true
     }
   }
 
@@ -316,7 +360,8 @@ export class UserSessionCache {
       staleIfErrorMs: active ? staleIfErrorMs : 0,
       hintMs
     })
-    store.put(entry)
+    const evicted = store.put(entry)
+    if (evicted !== null && channels.evict.hasSubscribers) channels.evict.publish({ keyHash: evicted.keyHash })
     return entry
   }
 

@@ -99,7 +99,7 @@ export class WarmUp {
     if (known !== null && isDone(known, monotonicMs, wallMs)) return known.stale !== null
     const request = { key, ...splitSessionKey(key), identity: null }
     try {
-      const landing = await this.#cache.load(request, { monotonicMs, wallMs, maxAgeMs: Infinity, hintMs: -Infinity, byIdentity: false })
+      const landing = await this.#cache.load(request, { monotonicMs, wallMs, maxAgeMs: Infinity, hintMs: -Infinity, byIdentity: false, forced: false })
       return landing.entry?.stale != null
     } catch {
       // Counted by the load; warming up is a convenience.

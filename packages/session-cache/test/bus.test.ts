@@ -48,7 +48,10 @@ t.test('the bus over PostgreSQL', async t => {
           proxy.mode = 'refuse'
           proxy.reset()
         },
-        heal: async () => { proxy.mode = 'pass' },
+        heal: async () => {
+          proxy.mode = 'pass'
+          await new Promise(resolve => { setImmediate(resolve) }) // it listens again
+        },
         until: (what, condition) => until(what, condition),
         pass: ms => new Promise(resolve => { setTimeout(resolve, ms) }),
         nowMs: () => performance.now()

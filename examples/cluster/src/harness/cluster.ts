@@ -25,6 +25,8 @@ export interface Cluster {
 export interface ClusterOptions {
   /** An empty database. */
   readonly databaseUrl: string
+  /** Where the pools of the instances connect to; default is the database itself. */
+  readonly poolUrl?: string
   /** Where instances listen to it; default is the database itself. Null: no instance has a bus. */
   readonly listenUrl?: string | null
   /** Names of the instances. Default is three. */
@@ -51,7 +53,7 @@ export const strictProfile: Profile = Object.freeze({
  *
  * @throws when something does not start; what was started is stopped then
  */
-export async function startCluster ({ databaseUrl, listenUrl = databaseUrl, names = ['a', 'b', 'c'], userCount = 12, profile = strictProfile }: ClusterOptions): Promise<Cluster> {
+export async function startCluster ({ databaseUrl, poolUrl = databaseUrl, listenUrl = databaseUrl, names = ['a', 'b', 'c'], userCount = 12, profile = strictProfile }: ClusterOptions): Promise<Cluster> {
   const closers: Array<() => Promise<unknown>> = []
   const stop = async (): Promise<void> => {
     const results = await Promise.allSettled(closers.splice(0).map(close => close()))
@@ -66,11 +68,11 @@ export async function startCluster ({ databaseUrl, listenUrl = databaseUrl, name
     const people = await startPeople(userCount)
     closers.push(() => people.stop())
     const startMember = async (name: string): Promise<Member> => {
-      const pool = await proxyTo(databaseUrl)
+      const pool = await proxyTo(poolUrl)
       const listen = await proxyTo(listenUrl ?? databaseUrl)
       const process = await startInstance({
         name,
-        databaseUrl: pool.through(databaseUrl),
+        databaseUrl: pool.through(poolUrl),
         listenUrl: listenUrl === null ? null : listen.through(listenUrl),
         issuer: people.issuer,
         jwksUrl: people.jwksUrl,

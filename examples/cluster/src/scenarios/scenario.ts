@@ -27,7 +27,7 @@ export interface Scenario {
   readonly trust: TrustCourse
   /** True: the instance gets out of it by itself while the fault lasts, so everything counts from the injection. Default is false. */
   readonly healsItself?: boolean
-  /** Where the bus goes through. Default is straight to the database. */
-  readonly listensThrough?: 'pgbouncer'
+  /** What goes through PgBouncer in transaction mode. Default is nothing. */
+  readonly throughPgBouncer?: 'listen' | 'everything'
   inject (stage: Stage): Promise<Injected>
 }

@@ -10,6 +10,19 @@ async function listenBackend ({ faults, member }: Stage): Promise<number> {
   return row.pid
 }
 
+const dropTriggers = `DO $drop$
+DECLARE
+  found record;
+BEGIN
+  FOR found IN
+    SELECT t.tgname AS name, t.tgrelid::regclass AS of FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = 'users'::regclass AND p.proname LIKE 'orientor\\_%'
+  LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', found.name, found.of);
+  END LOOP;
+END
+$drop$`
+
 async function clockShift ({ member: { process } }: Stage, ms: number): Promise<Injected> {
   process.tell({ kind: 'shift clock', ms })
   return { what: `wall clock of one instance ${ms / hourMs} h`, heal: async () => { process.tell({ kind: 'shift clock', ms: 0 }) } }
@@ -106,5 +119,39 @@ export const scenarios = {
       process.tell({ kind: 'stall', ms: 3000 })
       return { what: 'the event loop of one instance stalled 3 s', heal: nothing }
     }
+  },
+  droppedTrigger: {
+    name: 'triggers dropped',
+    durationMs: 3000,
+    trust: 'lost',
+    healsItself: true,
+    async inject ({ faults }) {
+      await faults.sql(dropTriggers)
+      return { what: 'the triggers that announce are dropped', heal: nothing }
+    }
+  },
+  droppedTriggerAgain: {
+    name: 'triggers dropped again and again',
+    durationMs: 6000,
+    trust: 'lost',
+    async inject ({ faults }) {
+      // What is dropped meets what is put in place again: one of the two may have to give way.
+      const dropping = setInterval(() => { faults.sql(dropTriggers).catch(() => {}) }, 300)
+      return { what: 'the triggers that announce are dropped every 300 ms', heal: async () => { clearInterval(dropping) } }
+    }
+  },
+  listenThroughPgBouncer: {
+    name: 'LISTEN through PgBouncer',
+    durationMs: 6000,
+    trust: 'never',
+    throughPgBouncer: 'listen',
+    inject: async () => ({ what: 'the bus goes through PgBouncer in transaction mode', heal: nothing })
+  },
+  everythingThroughPgBouncer: {
+    name: 'everything through PgBouncer',
+    durationMs: 6000,
+    trust: 'never',
+    throughPgBouncer: 'everything',
+    inject: async () => ({ what: 'bus and pool go through PgBouncer in transaction mode', heal: nothing })
   }
 } as const satisfies Record<string, Scenario>

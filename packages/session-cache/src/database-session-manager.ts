@@ -20,7 +20,7 @@ const patienceMs = 75
 export interface DatabaseSessionManagerParts {
   /** Where users come from; asked for at each batch of loads. Default is the source of the settings. */
   readonly source?: () => UserSource | null
-  /** What a bus proves, read on every hit. Default is null: no bus, the bound on age is `expireAfterMs`. */
+  /** What a bus proves, read on every hit. Default is that of the settings' bus; null: no bus, the bound on age is `expireAfterMs`. */
   readonly trust?: Trust | null
   /** Calls back at the end of this turn of the event loop. Default is setImmediate. */
   readonly nextTurn?: (callback: () => void) => void
@@ -36,7 +36,7 @@ export class DatabaseSessionManager {
   /** @throws ORI_CONTRACT_INVALID_OPTION when a load could take as long as the bound of the trust */
   constructor (settings: SessionCacheSettings, parts: DatabaseSessionManagerParts = {}) {
     const { clock, random, loadTimeoutMs } = settings
-    const { source = () => settings.source, trust = null, ...turns } = parts
+    const { source = () => settings.source, trust = settings.bus?.trust ?? null, ...turns } = parts
     if (trust !== null) checkLoadTimeout(loadTimeoutMs, trust.maxStalenessMs)
     this.#clock = clock
     this.#maxAgeMs = Math.min(settings.expireAfterMs, trust?.maxStalenessMs ?? Infinity)

@@ -36,6 +36,8 @@ export interface InvalidationBus {
   readonly trust: Trust
   /** How old the last proof may become while all is well, in milliseconds. What is left of B is the time that a load may take. */
   readonly leaseMs: number
+  /** Whether it hears of changes in the database by itself; else only of those that are published. */
+  readonly hearsWrites: boolean
   readonly instruments?: readonly Instrument[]
   /**
    * Begins to listen. Resolves when it is known whether the bus can be trusted, after a bounded time in any case; not being able to

@@ -139,6 +139,7 @@ export function memoryBus (options: MemoryBusOptions): InvalidationBus {
 
 class MemoryBus implements InvalidationBus {
   readonly name = 'memory'
+  readonly hearsWrites = false
   readonly trust: LeasedTrust
   readonly leaseMs: number
   readonly #hub: MemoryHub

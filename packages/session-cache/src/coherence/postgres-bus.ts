@@ -91,6 +91,7 @@ export function triggerSql (watches: readonly WatchedTable[], { channel = 'orien
 
 class PostgresBus implements InvalidationBus {
   readonly name = 'postgres'
+  readonly hearsWrites = true
   readonly trust: LeasedTrust
   readonly leaseMs: number
   readonly instruments: readonly Instrument[]
@@ -108,6 +109,7 @@ class PostgresBus implements InvalidationBus {
   #line: PostgresLine | null = null
   #reading: Reading | null = null
   #wasTrusted = false
+  #hasPruned = false
   #known: (() => void) | null = null
 
   constructor (settings: Settings & Complete, connection: pg.ClientConfig) {
@@ -210,6 +212,8 @@ class PostgresBus implements InvalidationBus {
     if (phase === 'doubtful') this.#repair(reason)
     else this.#known?.()
     if (trusted) {
+      if (!this.#hasPruned) void this.#installer?.prune()
+      this.#hasPruned = true
       this.#installAgain?.cancel()
       this.#installAgain = null
       this.#installPauseMs = firstInstallPauseMs

@@ -26,8 +26,17 @@ export class TriggerInstaller {
 
   /** Tries once. Callers that come meanwhile share the attempt. Never rejects. */
   install (): Promise<Installed> {
-    this.#attempt ??= this.#install().finally(() => { this.#attempt = null })
+    this.#attempt ??= this.#run(installSql(this.#options.triggers)).finally(() => { this.#attempt = null })
     return this.#attempt
+  }
+
+  /** Removes what no instance needs any more. What is left over costs, and harms nobody: another start will come. Never rejects. */
+  async prune (): Promise<void> {
+    const { triggers, applicationName } = this.#options
+    await this.#attempt
+    this.#attempt = this.#run(pruneSql(triggers, applicationName))
+    await this.#attempt
+    this.#attempt = null
   }
 
   /** Ends an attempt that is running, and waits for it. */
@@ -36,16 +45,14 @@ export class TriggerInstaller {
     await this.#attempt
   }
 
-  async #install (): Promise<Installed> {
-    const { connection, triggers, applicationName, withinMs } = this.#options
+  async #run (sql: string): Promise<Installed> {
+    const { connection, withinMs } = this.#options
     const client = new pg.Client({ ...connection, connectionTimeoutMillis: withinMs, query_timeout: withinMs })
     this.#client = client
     client.on('error', () => {})
     try {
       await client.connect()
-      await client.query(installSql(triggers))
-      // What is left over costs, and harms nobody: another start will come.
-      await client.query(pruneSql(triggers, applicationName)).catch(() => {})
+      await client.query(sql)
       return { kind: 'done' }
     } catch (error) {
       const { code = 'unknown' } = error as { code?: string }

@@ -302,7 +302,7 @@ export class UserSessionCache {
   async #fly (flight: Flight): Promise<Landing> {
     const begunMs = this.#parts.clock.monotonic()
     try {
-      const answer = await this.#load(flight.request, () => { flight.depart(this.#generation, this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now()) })
+      const answer = await this.#load(flight.request, () => { this.#depart(flight) })
       const landing = this.#land(flight, checkedRecord(answer, flight.request))
       this.counters.lastLoadFailed = false
       if (channels.load.hasSubscribers) this.#publishLoad(flight, begunMs, landing.record.kind, landing.entry !== null)
@@ -326,7 +326,7 @@ export class UserSessionCache {
     if (record.kind === 'active') this.counters.syncs[record.sync]++
     const hintMs = Math.max(flight.hintMs, record.kind === 'active' ? record.user.providerUpdatedAt ?? -Infinity : -Infinity)
     const stored = flight.mayStore(record, this.#generation, this.#epoch)
-    if (!stored) this.counters.loadsOvertaken++
+    if (!stored) this.#overtaken(flight, record)
     return {
       record,
       entry: stored ? this.#store(flight, record, hintMs) : null,
@@ -336,6 +336,19 @@ export class UserSessionCache {
       byIdentity: flight.request.identity !== null,
       forced: flight.request.force === true
     }
+  }
+
+  #depart (flight: Flight): void {
+    flight.depart(this.#generation, this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now())
+    flight.replaces = this.#users.get(flight.keyHash) ?? this.#barred.get(flight.keyHash) ?? null
+  }
+
+  /** What the waiters are shown is not stored. What it would have replaced must not be shown after it. */
+  #overtaken ({ replaces }: Flight, record: UserRecord): void {
+    this.counters.loadsOvertaken++
+    if (replaces === null || replaces.revision === record.revision) return
+    this.#users.remove(replaces, 'invalidated')
+    this.#barred.remove(replaces, 'invalidated')
   }
 
   #store (flight: Flight, record: UserRecord, hintMs: number): SessionEntry | null {

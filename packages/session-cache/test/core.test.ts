@@ -1,11 +1,11 @@
 import { createHook } from 'node:async_hooks'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import {
   revoked, SourceUnavailable,
   type Identity, type LoadRequest, type RouteSession, type SessionOutcome, type UserRecord, type UserSource
 } from '@orientor/session-contract/core'
 import { ManualClock } from '@orientor/test-kit'
-import { ageOf, cacheInstruments, Cleanup, errors, freshnessOf, LoadBatcher, resolveOptions, type Ageing } from '../src/core.js'
+import { ageOf, cacheInstruments, channels, Cleanup, errors, freshnessOf, LoadBatcher, resolveOptions, type Ageing } from '../src/core.js'
 import { checkedRecord } from '../src/checked-record.js'
 import { jitteredDown } from '../src/freshness.js'
 import { ModelTrust } from './fixtures/model-trust.js'
@@ -733,6 +733,111 @@ t.test('cleaning up', async t => {
     clock.advance(10_000)
     t.equal(limits.length, 6)
     t.equal(clock.pendingTimers, 0)
+  })
+})
+
+t.test('refresh', async t => {
+  t.test('a user is loaded anew whatever is in memory, and nobody is created', async t => {
+    const { clock, source, manager, cache } = await setupWith(['ada'])
+    const refreshed = cache.refresh(keyOf('ada'))
+    await clock.settle()
+    t.same(source.last.requests, [{ key: keyOf('ada'), issuer, subject: 'ada', identity: null, force: false }])
+    source.last.answer('ada', recordOf('ada', { revision: 2 }, { firstName: 'Ada' }))
+    t.match(await refreshed, { kind: 'active', user: { firstName: 'Ada' } })
+    t.match(manager.resolve(identityOf('ada'), route), { from: 'cache', user: { firstName: 'Ada' } })
+    source.reply = () => ({ kind: 'unknown', revision: 0 })
+    t.match(await cache.refresh(keyOf('ada')), { kind: 'unknown' })
+    t.match(cache.stats(), { entries: 0, lookups: 1 })
+  })
+
+  t.test('with force the provider is asked, by a load of its own that begins after the call', async t => {
+    const { clock, source, manager, cache } = setup()
+    const outcome = manager.resolve(identityOf('ada'), route)
+    await clock.settle()
+    const refreshed = cache.refresh(keyOf('ada'), { force: true })
+    const shared = cache.refresh(keyOf('ada'), { force: true })
+    await clock.settle()
+    t.equal(source.calls.length, 1, 'one at a time')
+    source.last.answer('ada')
+    await outcome
+    await clock.settle()
+    t.match(source.last.requests, [{ identity: null, force: true }])
+    source.last.answer('ada', recordOf('ada', { revision: 2 }))
+    t.match(await refreshed, { revision: 2 })
+    t.match(await shared, { revision: 2 })
+    t.equal(source.calls.length, 2)
+  })
+
+  t.test('a plain load that has not left yet does not do for a forced one', async t => {
+    const { clock, source, manager, cache } = setup()
+    source.reply = request => recordOf('ada', { revision: request.force === true ? 2 : 1 })
+    const outcome = manager.resolve(identityOf('ada'), route)
+    t.match(await cache.refresh(keyOf('ada'), { force: true }), { revision: 2 })
+    await outcome
+    await clock.settle()
+    t.equal(source.calls.length, 2)
+  })
+
+  t.test('it fails as the load fails', async t => {
+    const { source, cache } = await setupWith(['ada'])
+    source.reply = () => { throw down }
+    await t.rejects(cache.refresh(keyOf('ada')), down)
+    source.reply = () => recordOf('eve')
+    await t.rejects(cache.refresh(keyOf('ada')), { code: 'ORI_CACHE_MALFORMED_RECORD' })
+    t.equal(cache.stats().entries, 1)
+  })
+})
+
+t.test('channels', async t => {
+  type Name = keyof typeof channels
+  const listen = (t: Test, ...names: Name[]): Array<readonly [Name, unknown]> => {
+    const heard: Array<readonly [Name, unknown]> = []
+    for (const name of names) {
+      const listener = (event: unknown): void => { heard.push([name, event]) }
+      channels[name].subscribe(listener)
+      t.teardown(() => channels[name].unsubscribe(listener))
+    }
+    return heard
+  }
+  const all: Name[] = ['load', 'invalidate', 'evict', 'stale', 'gate']
+
+  t.test('they are named after the package and what happened', async t => {
+    for (const [name, channel] of Object.entries(channels)) t.equal(channel.name, `orientor:session-cache:${name}`)
+    t.same(Object.keys(channels), all)
+  })
+
+  t.test('loads, evictions, invalidations and stale answers are told; hits are not', async t => {
+    const { clock, source, manager, cache } = await setupWith(['ada'], { maxEntries: 1, expireAfterMs: 1000, refreshAfterMs: 1000 })
+    const heard = listen(t, ...all)
+    manager.resolve(identityOf('ada'), route)
+    t.same(heard, [])
+    const outcome = manager.resolve(identityOf('bob'), route)
+    await clock.settle()
+    clock.advance(30)
+    source.last.answer('bob')
+    await outcome
+    clock.advance(1000)
+    source.reply = () => { throw down }
+    await manager.resolve(identityOf('bob'), route)
+    source.reply = () => recordOf('eve')
+    await t.rejects(cache.refresh(keyOf('bob')))
+    cache.apply({ kind: 'user', keyHash: hashOf('bob'), revision: 1 })
+    cache.apply({ kind: 'user', keyHash: hashOf('bob'), revision: 2 })
+    cache.invalidateUser(keyOf('bob'))
+    cache.invalidateAll()
+    const keyHash = hashOf('bob')
+    t.same(heard, [
+      ['evict', { keyHash: hashOf('ada') }],
+      ['load', { keyHash, result: 'active', stored: true, durationMs: 30 }],
+      ['load', { keyHash, result: 'unavailable', stored: false, durationMs: 0 }],
+      ['stale', { keyHash, ageMs: 1030 }],
+      ['load', { keyHash, result: 'defect', stored: false, durationMs: 0 }],
+      ['invalidate', { keyHash, revision: 1, dropped: 0 }],
+      ['invalidate', { keyHash, revision: 2, dropped: 1 }],
+      ['invalidate', { keyHash, revision: null, dropped: 0 }],
+      ['invalidate', { keyHash: null, revision: null, dropped: 0 }]
+    ])
+    t.notMatch(JSON.stringify(heard), /bob|ada|issuer/)
   })
 })
 

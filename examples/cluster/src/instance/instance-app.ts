@@ -1,8 +1,7 @@
 import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
-import { DatabaseSessionManager, resolveOptions } from '@orientor/session-cache/core'
 import { postgresBus } from '@orientor/session-cache/postgres'
-import { requireSessionUser, sessionHub } from '@orientor/session-contract'
+import { requireSessionUser } from '@orientor/session-contract'
 import { sessionIdentity } from '@orientor/session-identity'
 import { smartSync } from '@orientor/smart-sync'
 import fastify, { type FastifyInstance } from 'fastify'
@@ -31,18 +30,7 @@ export async function buildInstance (settings: InstanceSettings): Promise<Fastif
   await app.register(sessionIdentity, { issuer, jwksUrl })
   const { listenUrl, maxStalenessMs, heartbeatIntervalMs, heartbeatTimeoutMs } = settings
   const bus = listenUrl === null ? null : postgresBus({ listenUrl, maxStalenessMs, heartbeatIntervalMs, heartbeatTimeoutMs })
-  if (bus === null) await app.register(sessionCache, { expireAfterMs, staleIfErrorMs, loadTimeoutMs })
-  else {
-    const hub = sessionHub(app)
-    const manager = new DatabaseSessionManager(resolveOptions({ expireAfterMs, staleIfErrorMs, loadTimeoutMs }), { source: () => hub.slots.source ?? null, trust: bus.trust })
-    hub.fill('resolve', 'x', (identity, route) => manager.resolve(identity, route))
-    bus.subscribe(change => { manager.cache.apply(change) })
-    app.addHook('onReady', async () => {
-      await hub.slots.source?.ready?.()
-      await bus.start({ watches: hub.slots.source?.watches ?? [], report: news => { app.log.error(news) } })
-    })
-    app.addHook('onClose', async () => { await bus.close() })
-  }
+  await app.register(sessionCache, { expireAfterMs, staleIfErrorMs, loadTimeoutMs, ...bus !== null && { bus } })
 
   app.get('/me', { config: { session: { required: true } }, schema: { response: { 200: view } } }, (request, reply) => {
     const { subject, firstName } = requireSessionUser(request)

@@ -9,7 +9,7 @@ import { seeded } from '../src/measure/random.js'
 import { figure, table } from '../src/measure/table.js'
 import { zipf } from '../src/measure/zipf.js'
 import type { PoolPart, Slice } from '../src/pool/part.js'
-import { figures, median, report, type PoolFigures } from '../src/pool/report.js'
+import { figures as poolFiguresOf, report as poolReport, type PoolFigures } from '../src/pool/report.js'
 
 t.test('The same seed draws the same numbers, all from 0 to below 1 and evenly spread', async t => {
   const drawn = Array.from({ length: 10_000 }, seeded(7))
@@ -48,12 +48,12 @@ t.test('An overhead is the median over processes of the median ratio of pairs', 
     const pairs = [[10, 10 * ratio + 5], [10, 10 * ratio], [1000, 1000 * ratio]].map(([stock, tuned]) => ({ stock: slice(stock!), tuned: slice(tuned!) }))
     return { query: pairs, checkout: pairs, failing: pairs }
   }
-  const result = figures([part(1.02), part(1.5), part(1.04)])
+  const result = poolFiguresOf([part(1.02), part(1.5), part(1.04)])
   t.equal(Math.round(result.checkoutOverhead * 1000), 40)
   t.equal(Math.round(result.checkoutCpuOverhead * 1000), 40)
   t.equal(Math.round(result.failingQueryGain * 1000), Math.round(1000 / 1.04))
-  t.match(report(result), /checkoutOverhead: .* met/)
-  t.match(report(result), /failingQueryGain: .* MISSED/)
+  t.match(poolReport(result), /checkoutOverhead: .* met/)
+  t.match(poolReport(result), /failingQueryGain: .* MISSED/)
   t.strictSame([median([3, 1, 2]), median([1, 2, 3, 4])], [2, 2.5])
 })
 
@@ -114,7 +114,6 @@ t.test('The result names the worst load of the stack, and holds peers against th
   t.match(text, /1,000 users uniform: 0\.8 of the bare route.*: met/)
   t.match(text, /10,000 users Zipf 1\.0: 0\.75 of the bare route.*: MISSED/)
   t.match(text, /jose: 2 times its share; the goal is at least 4: MISSED/)
-  t.equal(median([3, 1, 2, 4]), 2)
 })
 
 t.test('bench:hot runs, resolves every user rightly, and closes with one JSON object', async t => {

@@ -187,7 +187,7 @@ t.test('more requests find their user than with a true LRU of the same size: on 
 /** Draws rank r with a weight of 1 / (r + 1) ** exponent; the same draws for the same seed. */
 function zipf (count: number, exponent: number, seed: number): () => number {
   let total = 0
-  const cumulated = Array.from({ length: count }, (_, rank) => total += 1 / (rank + 1) ** exponent)
+  const cumulated = Array.from({ length: count }, (_, rank) => (total += 1 / (rank + 1) ** exponent))
   let state = seed
   return () => {
     state = Math.imul(state, 1_103_515_245) + 12_345 >>> 0

@@ -37,13 +37,12 @@ export async function worstProductSet (maxEntries: number, runs: number): Promis
 
 /** One pass, slice by slice. */
 function cleanUp ({ manager, clock }: Product, slices: LeastPerPosition): void {
-  let slice: () => void = () => {}
-  let delay = 0
-  const timers = { setTimer (callback: () => void, delayMs: number) { slice = callback; delay = delayMs; return { cancel () {} } } }
+  const next = { slice: (): void => {}, delayMs: 0 }
+  const timers = { setTimer (slice: () => void, delayMs: number) { Object.assign(next, { slice, delayMs }); return { cancel () {} } } }
   const cleanup = new Cleanup(limit => manager.cache.sweep(limit), { now: clock.now, monotonic: clock.monotonic, ...timers }, 1000)
-  for (let position = 0; position === 0 || delay === 0; position++) {
+  for (let position = 0; position === 0 || next.delayMs === 0; position++) {
     const before = performance.now()
-    slice()
+    next.slice()
     slices.add(position, performance.now() - before)
   }
   cleanup.stop()

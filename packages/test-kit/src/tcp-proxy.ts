@@ -79,7 +79,7 @@ interface Pair { readonly near: Socket, readonly far: Socket, readonly toServer:
 export class TcpProxy {
   readonly #server: Server
   readonly #pairs = new Set<Pair>()
-  readonly #target: { readonly port: number, readonly host: string }
+  #target: { readonly port: number, readonly host: string }
   #port = 0
   #mode: ProxyMode = 'pass'
   #accepted = 0
@@ -115,6 +115,11 @@ export class TcpProxy {
       toServer.deliver()
       toClient.deliver()
     }
+  }
+
+  /** Leads new connections somewhere else, as a failover does behind one address; open ones stay. */
+  retarget (port: number, host: string = '127.0.0.1'): void {
+    this.#target = { port, host }
   }
 
   /** The same connection string, through the proxy. */

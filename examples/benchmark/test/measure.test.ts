@@ -8,6 +8,8 @@ import { median } from '../src/measure/median.js'
 import { seeded } from '../src/measure/random.js'
 import { figure, table } from '../src/measure/table.js'
 import { zipf } from '../src/measure/zipf.js'
+import type { PoolPart, Slice } from '../src/pool/part.js'
+import { figures, median, report, type PoolFigures } from '../src/pool/report.js'
 
 t.test('The same seed draws the same numbers, all from 0 to below 1 and evenly spread', async t => {
   const drawn = Array.from({ length: 10_000 }, seeded(7))
@@ -37,6 +39,33 @@ t.test('Percentiles are by the nearest rank', async t => {
 t.test('A table aligns its columns, a figure has three digits', async t => {
   t.equal(table([['', 'n'], ['one', '1'], ['many', '1,000']]), '          n\n----  -----\none       1\nmany  1,000')
   t.strictSame([0.12345, 1234.5, 0, 12.34, null].map(figure), ['0.123', '1,235', '0', '12.3', '–'])
+})
+
+t.test('An overhead is the median over processes of the median ratio of pairs', async t => {
+  const slice = (micros: number): Slice => ({ wallMicros: micros, cpuMicros: micros / 2 })
+  const part = (ratio: number): PoolPart => {
+    // The middle pair decides; the noise of the last is shared by both of its slices.
+    const pairs = [[10, 10 * ratio + 5], [10, 10 * ratio], [1000, 1000 * ratio]].map(([stock, tuned]) => ({ stock: slice(stock!), tuned: slice(tuned!) }))
+    return { query: pairs, checkout: pairs, failing: pairs }
+  }
+  const result = figures([part(1.02), part(1.5), part(1.04)])
+  t.equal(Math.round(result.checkoutOverhead * 1000), 40)
+  t.equal(Math.round(result.checkoutCpuOverhead * 1000), 40)
+  t.equal(Math.round(result.failingQueryGain * 1000), Math.round(1000 / 1.04))
+  t.match(report(result), /checkoutOverhead: .* met/)
+  t.match(report(result), /failingQueryGain: .* MISSED/)
+  t.strictSame([median([3, 1, 2]), median([1, 2, 3, 4])], [2, 2.5])
+})
+
+t.test('bench:pool runs, and closes with one JSON object of its figures', async t => {
+  const main = fileURLToPath(new URL('../dist/pool.js', import.meta.url))
+  const { PATH = '' } = process.env
+  const { status, stdout, stderr } = spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, main, '--json', '--processes', '1', '--pairs', '4', '--statements', '50', '--failures', '5'], { env: { PATH }, encoding: 'utf8' })
+  t.equal(status, 0, stderr)
+  const result = JSON.parse(stdout.trim().split('\n').at(-1)!) as PoolFigures
+  t.ok(Number.isFinite(result.checkoutOverhead))
+  t.ok(result.failingQueryGain > 2, `a failing query is cheaper: ${result.failingQueryGain}`)
+  t.ok(Object.values(result.micros).every(({ stock, tuned }) => stock.wallMicros > 0 && tuned.cpuMicros > 0))
 })
 
 t.test('bench:source runs, and closes with one JSON object of all its figures', async t => {

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { errors } from './errors.js'
+import { connectionParameters } from './pg-pool-seam.js'
 
 /** Where a configuration leads, without its password. */
 export interface ConnectionTarget {
@@ -30,7 +31,6 @@ export function connectionTarget (config: pg.ClientConfig): ConnectionTarget {
     // The cause holds the string itself.
     throw new errors.InvalidConnectionString('cannot be parsed')
   }
-  const parameters = (client as unknown as { connectionParameters: Record<string, unknown> }).connectionParameters
   if (!Number.isInteger(client.port) || client.port < 0 || client.port > 65_535) throw new errors.InvalidConnectionString('has a port that is no number from 0 to 65535')
-  return { role: String(client.user), database: String(client.database), host: client.host, port: client.port, parameters }
+  return { role: String(client.user), database: String(client.database), host: client.host, port: client.port, parameters: connectionParameters(client) }
 }

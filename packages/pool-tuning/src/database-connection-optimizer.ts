@@ -52,6 +52,7 @@ export class DatabaseConnectionOptimizer {
   #notApplied: readonly string[] = []
   #warned = false
   #checking: Promise<Health> | null = null
+  #drainBy: number | null = null
   #closed: Promise<void> | null = null
 
   /** @throws ORI_CONTRACT_INVALID_OPTION, ORI_POOL_INVALID_CONNECTION_STRING */
@@ -151,15 +152,21 @@ export class DatabaseConnectionOptimizer {
     })
   }
 
-  /** Cuts what is still lent after `drainMs`, so that requests in flight end; to be called when the app begins to close. Returns the way to call it off. */
-  beginDrain (): () => void {
-    const timer = this.#clock.setTimer(() => { this.pool.cut() }, this.#options.drainMs)
-    return () => { timer.cancel() }
+  /**
+   * To be called when the app begins to close: from now on `drainMs` runs. When it is over, connections that are still lent are cut and nobody gets one
+   * any more, so that requests in flight end; what has ended before shortens close().
+   */
+  beginDrain (): void {
+    if (this.#drainBy !== null) return
+    const { drainMs } = this.#options
+    this.#drainBy = this.#clock.monotonic() + drainMs
+    this.#clock.setTimer(() => { this.close().catch(() => {}) }, drainMs)
   }
 
-  /** Ends both pools; takes `drainMs` at most. */
+  /** Ends both pools; takes at most what is left of `drainMs`. */
   close (): Promise<void> {
-    this.#closed ??= Promise.all([this.pool.end(), this.#lane.end()]).then(() => {})
+    this.beginDrain()
+    this.#closed ??= Promise.all([this.pool.drain(Math.max(0, this.#drainBy! - this.#clock.monotonic())), this.#lane.drain(0)]).then(() => {})
     return this.#closed
   }
 

@@ -6,6 +6,8 @@ import type { PooledConnection } from './pool-core.js'
 interface ClientInternals {
   readonly _activeQuery: unknown
   readonly _queryQueue: readonly unknown[]
+  /** Sent and not answered, in pipeline mode; not there in older releases. */
+  readonly _sentQueryQueue?: readonly unknown[]
   readonly _queryable: boolean
   readonly _ending: boolean
   readonly readyForQuery: boolean
@@ -25,6 +27,11 @@ const goodbyeMs = 1000
 /** Process id of the backend as the server (or a pooler in between) said at the start. */
 export function announcedProcessId (client: pg.ClientBase): number | null {
   return (client as unknown as ClientInternals).processID
+}
+
+/** What pg makes of connection string, options and environment together, once per client. */
+export function connectionParameters (client: pg.Client): Readonly<Record<string, unknown>> {
+  return (client as unknown as { connectionParameters: Record<string, unknown> }).connectionParameters
 }
 
 /** A client by the pool's own configuration, the one that pg-pool would make. */
@@ -66,8 +73,8 @@ export class PgConnection implements PooledConnection {
   }
 
   get settled (): boolean {
-    const { readyForQuery, _activeQuery, _queryQueue, _queryable, _ending } = this.#internals
-    return readyForQuery && (_activeQuery === null || _activeQuery === undefined) && _queryQueue.length === 0 && _queryable && !_ending
+    const client = this.#internals
+    return client.readyForQuery && (client._activeQuery ?? null) === null && client._queryQueue.length === 0 && (client._sentQueryQueue?.length ?? 0) === 0 && client._queryable && !client._ending
   }
 
   get transactionStatus (): 'I' | 'T' | 'E' | null {

@@ -5,6 +5,7 @@ import pg from 'pg'
 import { sessionHub } from '@orientor/session-contract'
 import { DatabaseConnectionOptimizer } from './database-connection-optimizer.js'
 import type { PoolTuningOptions } from './options.js'
+import { throwLater } from './throw-later.js'
 import { transactRoutes } from './transact-routes.js'
 
 declare module 'fastify' {
@@ -19,13 +20,9 @@ type Transact = FastifyInstance['pg']['transact']
 const plugin: FastifyPluginAsync<PoolTuningOptions> = async (fastify, options) => {
   const optimizer = new DatabaseConnectionOptimizer(options, { logger: fastify.log })
   const { pool } = optimizer
-  const calledOff = { drain: (): void => {} }
 
-  fastify.addHook('preClose', async () => { calledOff.drain = optimizer.beginDrain() })
-  fastify.addHook('onClose', async () => {
-    calledOff.drain()
-    await optimizer.close()
-  })
+  fastify.addHook('preClose', async () => { optimizer.beginDrain() })
+  fastify.addHook('onClose', () => optimizer.close())
 
   transactRoutes(fastify, optimizer)
   // @fastify/postgres makes its pool with `new pg.Pool()`; a constructor that returns an object hands ours over.
@@ -33,7 +30,7 @@ const plugin: FastifyPluginAsync<PoolTuningOptions> = async (fastify, options) =
   const transact = (work: (client: pg.PoolClient) => Promise<unknown>, done?: (error: Error | null, result?: unknown) => void): Promise<unknown> | void => {
     const result = optimizer.transact(work)
     if (done === undefined) return result
-    result.then(value => { done(null, value) }, (error: Error) => { done(error) })
+    result.then(value => { done(null, value) }, (error: Error) => { done(error) }).catch(throwLater)
   }
   fastify.pg.transact = transact as Transact
 

@@ -1,8 +1,12 @@
-import type { Clock, Timer } from '@orientor/session-contract/core'
+import type { Clock } from '@orientor/session-contract/core'
+import { ConnectionOpener, type Open } from './connection-opener.js'
+import { ConnectionTrust } from './connection-trust.js'
 import { errors } from './errors.js'
 import type { ReleaseVerdict } from './release-verdict.js'
+import { WaitingLine, type Answer } from './waiting-line.js'
+import { within } from './within.js'
 
-/** A connection as the core sees it: what it can be told, and what it tells. */
+/** A connection as the core sees it: what it can be told, and what it tells. Nothing of it may throw. */
 export interface PooledConnection {
   /** Whether the server has answered everything that was sent. */
   readonly settled: boolean
@@ -28,6 +32,8 @@ export interface Member<C extends PooledConnection> {
   state: 'idle' | 'lent' | 'checking' | 'resetting' | 'gone'
   /** When the server last proved that it was there. */
   provenAtMs: number
+  /** When it was lent last. */
+  lentAtMs: number
 }
 
 /** All durations in milliseconds. */
@@ -52,9 +58,10 @@ export interface PoolCorePorts<C extends PooledConnection> {
   readonly clock: Clock
   /** From 0 to 1. */
   readonly random: () => number
-  /** Opens a connection; `lost` is to be called once when it dies by itself. Must reject, and cut the socket, when the signal aborts. */
-  readonly open: (lost: (connection: C) => void, signal: AbortSignal) => Promise<C>
+  readonly open: Open<C>
+  /** Must not throw. */
   readonly onOpen?: (connection: C) => void
+  /** Must not throw. */
   readonly onGone?: (connection: C, reason: GoneReason) => void
 }
 
@@ -67,9 +74,6 @@ export interface Acquisition {
   readonly signal?: AbortSignal
 }
 
-type Answer<C extends PooledConnection> = (error: Error | null, member: Member<C> | null) => void
-interface Waiter<C extends PooledConnection> { readonly answer: Answer<C>, readonly sinceMs: number, settle: () => void }
-
 /** Counters since the start, and the picture of now. */
 export interface PoolStats {
   readonly total: number
@@ -77,6 +81,8 @@ export interface PoolStats {
   readonly lent: number
   readonly waiting: number
   readonly opening: number
+  /** For how long the connection that was lent first of those that are lent now is lent; 0 when none is. A leak shows here. */
+  readonly longestLentMs: number
   readonly checkouts: number
   /** Checkouts served at once by an idle connection. */
   readonly immediateCheckouts: number
@@ -90,13 +96,6 @@ export interface PoolStats {
   readonly waitedMs: number
 }
 
-/** Part of the lifetime by which connections of one age are spread: 8 never come closer than 1 % of the lifetime. */
-const recycleSpread = 0.25
-/** Multiples of the golden ratio fill the unit interval evenly, however many are taken. */
-const goldenRatio = 0.618_033_988_749_894_9
-const ceilingLowMs = 1000
-const backoffMs = { first: 50, most: 1000 }
-
 /**
  * Lends connections: `size` kept, `overflow` more while there is need, waiters in order. Pure: time, chance and connections come from outside.
  *
@@ -107,30 +106,30 @@ const backoffMs = { first: 50, most: 1000 }
 export class PoolCore<C extends PooledConnection> {
   readonly #options: PoolCoreOptions
   readonly #ports: PoolCorePorts<C>
-  readonly #members = new Set<Member<C>>()
-  readonly #byConnection = new Map<C, Member<C>>()
+  readonly #opener: ConnectionOpener<C>
+  readonly #trust: ConnectionTrust
+  readonly #line: WaitingLine<Member<C>>
+  readonly #members = new Map<C, Member<C>>()
   readonly #idle: Array<Member<C>> = []
-  readonly #waiters: Array<Waiter<C>> = []
-  readonly #openings = new Set<AbortController>()
-  readonly #phase: number
+  /** Pings on behalf of somebody in the line. */
   #checking = 0
-  #births = 0
-  #suspectBeforeMs = -Infinity
-  #demotedAtMs = -Infinity
-  #ceilingUntilMs = -Infinity
-  #failuresInARow = 0
-  #quietUntilMs = -Infinity
-  #lastOpenError: Error | null = null
-  #tick: Timer | null = null
-  #draining = false
-  #drained: (() => void) | null = null
+  #tick: { cancel (): void } | null = null
+  #draining: Promise<void> | null = null
+  #drained = (): void => {}
   #started = false
-  #counts = { checkouts: 0, immediateCheckouts: 0, timeouts: 0, opened: 0, openFailures: 0, lost: 0, recycled: 0, failedPings: 0, resets: 0, waitedMs: 0 }
+  #counts = { checkouts: 0, immediateCheckouts: 0, timeouts: 0, lost: 0, recycled: 0, failedPings: 0, resets: 0, waitedMs: 0 }
 
   constructor (options: PoolCoreOptions, ports: PoolCorePorts<C>) {
     this.#options = options
     this.#ports = ports
-    this.#phase = ports.random()
+    this.#trust = new ConnectionTrust(options.recycleMs, options.pingAfterIdleMs, ports.random())
+    this.#line = new WaitingLine(ports.clock)
+    this.#opener = new ConnectionOpener(options.connectTimeoutMs, options.connectRamp, ports, {
+      opened: connection => { this.#opened(connection) },
+      failed: (error, startedAtMs) => { this.#openFailed(error, startedAtMs) },
+      lost: connection => { this.#lost(connection) },
+      rested: () => { this.#wake() }
+    })
   }
 
   get limit (): number {
@@ -139,12 +138,19 @@ export class PoolCore<C extends PooledConnection> {
 
   /** Why the last connection could not be opened; null once one could. */
   get lastOpenError (): Error | null {
-    return this.#lastOpenError
+    return this.#opener.lastError
   }
 
   stats (): PoolStats {
-    const idle = this.#idle.length
-    return Object.freeze({ total: this.#members.size, idle, lent: this.#lentCount(), waiting: this.#waiters.length, opening: this.#openings.size, ...this.#counts })
+    let lent = 0
+    let lentSinceMs = Infinity
+    for (const member of this.#members.values()) {
+      if (member.state !== 'lent') continue
+      lent++
+      lentSinceMs = Math.min(lentSinceMs, member.lentAtMs)
+    }
+    const longestLentMs = lent === 0 ? 0 : this.#now() - lentSinceMs
+    return Object.freeze({ total: this.#members.size, idle: this.#idle.length, lent, waiting: this.#line.length, opening: this.#opener.opening, longestLentMs, ...this.#counts, ...this.#opener.counts })
   }
 
   /** Opens the connections that are always kept, and keeps them from now on. */
@@ -156,17 +162,20 @@ export class PoolCore<C extends PooledConnection> {
   /** A proven idle connection, at once; null when there is none (then `acquire`). */
   tryAcquire (): Member<C> | null {
     const member = this.#idle.at(-1)
-    if (member === undefined || this.#draining || !this.#fresh(member, this.#ports.clock.monotonic())) return null
+    if (member === undefined || this.#draining !== null) return null
+    const now = this.#now()
+    if (!this.#fit(member, now)) return null
     this.#idle.pop()
     member.state = 'lent'
+    member.lentAtMs = now
     this.#counts.checkouts++
     this.#counts.immediateCheckouts++
     return member
   }
 
   /** Answers once: a connection, or an error at the deadline at the latest. */
-  acquire (request: Acquisition, answer: Answer<C>): void {
-    if (this.#draining) {
+  acquire ({ atMs = Infinity, signal }: Acquisition, answer: Answer<Member<C>>): void {
+    if (this.#draining !== null) {
       answer(new errors.Closed(), null)
       return
     }
@@ -175,149 +184,122 @@ export class PoolCore<C extends PooledConnection> {
       answer(null, member)
       return
     }
-    const now = this.#ports.clock.monotonic()
-    const patienceMs = Math.max(0, Math.min(this.#options.timeoutMs, (request.atMs ?? Infinity) - now))
-    const { signal } = request
-    const give = (): void => { this.#giveUp(waiter, signal?.aborted === true ? signal.reason : null) }
-    const timer = this.#ports.clock.setTimer(give, patienceMs)
-    const waiter: Waiter<C> = {
-      answer,
-      sinceMs: now,
-      settle: () => {
-        timer.cancel()
-        signal?.removeEventListener('abort', give)
-      }
-    }
-    this.#waiters.push(waiter)
-    if (signal?.aborted === true) give()
-    else signal?.addEventListener('abort', give, { once: true })
+    const patienceMs = Math.max(0, Math.min(this.#options.timeoutMs, atMs - this.#now()))
+    this.#line.join(patienceMs, signal, answer, (waitedMs, reason) => this.#timeout(waitedMs, reason))
     this.#serve()
   }
 
   /** Takes a lent connection back and judges it; false when it was not lent (any more). */
   release (member: Member<C>, verdict: ReleaseVerdict): boolean {
     if (member.state !== 'lent') return false
-    if (verdict !== 'keep') {
-      this.#discard(member, 'verdict')
-      if (verdict === 'severed') this.#suspectBeforeMs = this.#ports.clock.monotonic()
-      if (verdict === 'silent') this.#distrust()
-      if (verdict === 'demoted') this.demote()
-      this.#afterLoss()
+    if (verdict === 'keep') {
+      this.#admit(member, this.#options.alwaysReset)
       return true
     }
-    const { connection } = member
-    if (connection.settled) this.#returned(member)
-    else {
-      member.state = 'resetting'
-      this.#within(this.#options.resetTimeoutMs, new Promise<void>(resolve => { connection.settle(resolve) }),
-        () => { this.#returned(member) }, () => { this.#fail(member, 'reset') })
-    }
+    this.#discard(member, 'verdict', true)
+    if (verdict === 'severed') this.#trust.suspect(this.#now())
+    if (verdict === 'silent') this.#probe()
+    if (verdict === 'demoted') this.demote()
+    this.#wake()
     return true
   }
 
   /** Every connection is to be dialled again: those idle now, those lent when they come back. At most once a second, since a statement may lie. */
   demote (): void {
-    const now = this.#ports.clock.monotonic()
-    if (now - this.#demotedAtMs < 1000) return
-    this.#demotedAtMs = now
+    if (!this.#trust.demote(this.#now())) return
     for (const member of this.#idle.splice(0)) this.#discard(member, 'suspect')
   }
 
-  /** Stops lending, waits for what is lent at most so long, then cuts it. Resolves when nothing is left. */
+  /** Stops lending, waits for what is lent at most so long, then cuts it. Resolves when nothing is left. Called again, the shorter wait counts. */
   async drain (graceMs: number): Promise<void> {
-    this.#draining = true
+    this.#draining ??= new Promise(resolve => { this.#drained = resolve })
     this.#tick?.cancel()
-    for (const opening of this.#openings) opening.abort(new errors.Closed())
-    for (const waiter of this.#waiters.splice(0)) {
-      waiter.settle()
-      waiter.answer(new errors.Closed(), null)
-    }
+    this.#opener.abort(new errors.Closed())
+    this.#line.refuse(new errors.Closed())
     for (const member of this.#idle.splice(0)) this.#discard(member, 'drain')
-    if (this.#members.size === 0) return
-    await new Promise<void>(resolve => {
-      const timer = this.#ports.clock.setTimer(() => { this.cut() }, graceMs)
-      this.#drained = () => {
-        timer.cancel()
-        resolve()
-      }
-    })
+    const timer = this.#ports.clock.setTimer(() => { this.cut() }, graceMs)
+    this.#wake()
+    await this.#draining
+    timer.cancel()
   }
 
   /** Cuts every connection, lent ones included: their statements fail now instead of hanging. */
   cut (): void {
-    for (const member of [...this.#members]) this.#discard(member, 'drain', true)
     this.#idle.length = 0
-    this.#afterLoss()
+    for (const member of [...this.#members.values()]) this.#discard(member, 'drain', true)
+    this.#wake()
   }
 
-  #lentCount (): number {
-    let lent = 0
-    for (const member of this.#members) if (member.state === 'lent') lent++
-    return lent
+  #now (): number {
+    return this.#ports.clock.monotonic()
   }
 
-  #fresh (member: Member<C>, now: number): boolean {
-    return now - member.provenAtMs < this.#options.pingAfterIdleMs && now < member.retireAtMs && member.provenAtMs >= this.#suspectBeforeMs
+  /** Whether it may be lent as it is. One that is idle may still be used by somebody who gave it back. */
+  #fit (member: Member<C>, now: number): boolean {
+    const { connection } = member
+    return this.#trust.holds(member, now) && connection.settled && connection.transactionStatus === 'I'
   }
 
+  /** Finds something for everybody in the line: an idle connection, one that passes a ping, a new one. */
   #serve (): void {
-    if (this.#draining) return
-    const now = this.#ports.clock.monotonic()
-    while (this.#waiters.length > 0 && this.#idle.length > 0 && this.#fresh(this.#idle.at(-1)!, now)) this.#hand(this.#idle.pop()!)
-    let unserved = this.#waiters.length - this.#checking - this.#openings.size
+    const now = this.#now()
+    while (this.#line.length > 0 && this.#idle.length > 0 && this.#fit(this.#idle.at(-1)!, now)) this.#hand(this.#idle.pop()!, now)
+    let unserved = this.#line.length - this.#checking - this.#opener.opening
     while (unserved > 0 && this.#idle.length > 0) {
       const member = this.#idle.pop()!
-      if (this.#expired(member)) continue
-      this.#check(member)
+      if (this.#expired(member, now)) continue
+      this.#check(member, true)
       unserved--
     }
-    for (; unserved > 0 && this.#mayOpen(); unserved--) this.#open()
+    for (; unserved > 0 && this.#mayOpen(this.#members.size > 0); unserved--) this.#opener.open()
   }
 
-  #hand (member: Member<C>): void {
-    const waiter = this.#waiters.shift()!
+  #hand (member: Member<C>, now: number): void {
     member.state = 'lent'
+    member.lentAtMs = now
     this.#counts.checkouts++
-    this.#counts.waitedMs += this.#ports.clock.monotonic() - waiter.sinceMs
-    waiter.settle()
-    waiter.answer(null, member)
+    this.#counts.waitedMs += this.#line.serve(member)
   }
 
-  #giveUp (waiter: Waiter<C>, reason: unknown): void {
-    const index = this.#waiters.indexOf(waiter)
-    if (index < 0) return
-    this.#waiters.splice(index, 1)
-    waiter.settle()
+  #timeout (waitedMs: number, reason: unknown): Error {
     this.#counts.timeouts++
-    const waited = Math.round(this.#ports.clock.monotonic() - waiter.sinceMs)
-    const { total, lent, waiting, opening } = this.stats()
-    const cause = this.#lastOpenError ?? reason
-    const error = new errors.CheckoutTimeout(`No connection was to be had within ${waited} ms: ${lent} lent of ${total} open (at most ${this.limit}), ${opening} being opened, ${waiting} more waiting${
-      this.#lastOpenError === null ? '. Lend connections for a shorter time, or raise size or overflow.' : '. The last attempt to connect failed; see the cause.'}`)
-    waiter.answer(Object.assign(error, { databaseFailure: 'unsent', ...(cause === null ? {} : { cause }) }), null)
+    const { total, lent, waiting, opening, longestLentMs } = this.stats()
+    const { lastError } = this.#opener
+    const cause = lastError ?? reason
+    const error = new errors.CheckoutTimeout(`No connection was to be had within ${Math.round(waitedMs)} ms: ${lent} lent of ${total} open (at most ${this.limit}), one of them for ${Math.round(longestLentMs)} ms, ${opening} being opened, ${waiting} more waiting${
+      lastError === null ? '. Lend connections for a shorter time, or raise size or overflow.' : '. The last attempt to connect failed; see the cause.'}`)
+    return Object.assign(error, { databaseFailure: 'unsent', ...(cause === null ? {} : { cause }) })
   }
 
-  #check (member: Member<C>): void {
+  /** @param isAwaited - whether somebody in the line counts on it */
+  #check (member: Member<C>, isAwaited: boolean): void {
     member.state = 'checking'
-    this.#checking++
-    const askedAtMs = this.#ports.clock.monotonic()
-    this.#within(this.#options.pingTimeoutMs, member.connection.ping(), () => {
-      this.#checking--
-      if (member.state !== 'checking') this.#serve()
-      else this.#ready(member)
+    const weight = isAwaited ? 1 : 0
+    this.#checking += weight
+    const askedAtMs = this.#now()
+    within(this.#ports.clock, this.#options.pingTimeoutMs, member.connection.ping(), () => {
+      this.#checking -= weight
+      if (member.state === 'checking') this.#answered(member, false)
+      else this.#wake()
     }, timedOut => {
-      this.#checking--
+      this.#checking -= weight
       this.#counts.failedPings++
-      if (member.state === 'checking') this.#discard(member, 'ping', true)
+      this.#discard(member, 'ping', true)
       if (timedOut) this.#distrust(askedAtMs)
-      else this.#suspectBeforeMs = Math.max(this.#suspectBeforeMs, askedAtMs)
-      this.#afterLoss()
+      else this.#trust.suspect(askedAtMs)
+      this.#wake()
     })
   }
 
-  /** After silence: idle connections that were not heard of since are given up (SQLAlchemy's rule for a failed pre-ping). */
-  #distrust (sinceMs: number = this.#ports.clock.monotonic()): void {
-    this.#suspectBeforeMs = Math.max(this.#suspectBeforeMs, sinceMs)
+  /** After a statement without an answer, which may be the fault of the statement: asks every idle connection at once, with nobody waiting for it. */
+  #probe (): void {
+    this.#trust.suspect(this.#now())
+    for (const member of this.#idle.splice(0)) this.#check(member, false)
+  }
+
+  /** After silence on a ping: idle connections that were not heard of since are given up (SQLAlchemy's rule for a failed pre-ping). */
+  #distrust (sinceMs: number): void {
+    this.#trust.suspect(sinceMs)
     for (const member of [...this.#idle]) {
       if (member.provenAtMs >= sinceMs) continue
       this.#idle.splice(this.#idle.indexOf(member), 1)
@@ -325,156 +307,109 @@ export class PoolCore<C extends PooledConnection> {
     }
   }
 
-  #returned (member: Member<C>): void {
+  /** Lets a connection in, from a borrower or from the server: once it has nothing left to answer. */
+  #admit (member: Member<C>, mustReset: boolean): void {
+    const { connection } = member
+    if (connection.settled) {
+      this.#answered(member, mustReset)
+      return
+    }
+    member.state = 'resetting'
+    within(this.#ports.clock, this.#options.resetTimeoutMs, new Promise<void>(resolve => { connection.settle(resolve) }),
+      () => { this.#answered(member, mustReset) }, () => { this.#fail(member) })
+  }
+
+  #answered (member: Member<C>, mustReset: boolean): void {
     if (member.state === 'gone') return
-    if (member.connection.transactionStatus === 'I' && !this.#options.alwaysReset) {
+    if (member.connection.transactionStatus === 'I' && !mustReset) {
       this.#ready(member)
       return
     }
     member.state = 'resetting'
     this.#counts.resets++
-    this.#within(this.#options.resetTimeoutMs, member.connection.reset(), () => {
+    within(this.#ports.clock, this.#options.resetTimeoutMs, member.connection.reset(), () => {
       if (member.connection.transactionStatus === 'I') this.#ready(member)
-      else this.#fail(member, 'reset')
-    }, () => { this.#fail(member, 'reset') })
+      else this.#fail(member)
+    }, () => { this.#fail(member) })
   }
 
-  #fail (member: Member<C>, reason: GoneReason): void {
-    this.#discard(member, reason, true)
-    this.#afterLoss()
+  #fail (member: Member<C>): void {
+    this.#discard(member, 'reset', true)
+    this.#wake()
   }
 
   /** Proven now: to the first waiter, else idle. */
   #ready (member: Member<C>): void {
     if (member.state === 'gone') return
-    if (this.#draining || member.bornAtMs <= this.#demotedAtMs) {
-      this.#discard(member, this.#draining ? 'drain' : 'suspect')
-      this.#afterLoss()
+    if (this.#draining !== null || this.#trust.leadsToDemoted(member)) {
+      this.#discard(member, this.#draining === null ? 'suspect' : 'drain')
+      this.#wake()
       return
     }
-    member.provenAtMs = this.#ports.clock.monotonic()
+    const now = this.#now()
+    member.provenAtMs = now
     member.state = 'idle'
-    if (this.#expired(member)) {
-      this.#afterLoss()
-      return
+    if (this.#expired(member, now)) this.#wake()
+    else if (this.#line.length > 0) this.#hand(member, now)
+    else {
+      this.#idle.push(member)
+      this.#keepTicking()
     }
-    if (this.#waiters.length > 0) {
-      this.#hand(member)
-      return
-    }
-    this.#idle.push(member)
-    this.#keepTicking()
   }
 
   /** Gives an idle connection up that has had its time. */
-  #expired (member: Member<C>): boolean {
-    if (this.#ports.clock.monotonic() < member.retireAtMs) return false
+  #expired (member: Member<C>, now: number): boolean {
+    if (now < member.retireAtMs) return false
     this.#counts.recycled++
     this.#discard(member, 'recycled')
     return true
   }
 
-  #mayOpen (): boolean {
-    const now = this.#ports.clock.monotonic()
-    if (this.#draining || this.#openings.size >= this.#options.connectRamp) return false
-    const places = this.#members.size + this.#openings.size
-    return places < this.limit && !(now < this.#ceilingUntilMs && this.#members.size > 0)
-  }
-
-  #open (): void {
-    const startedAtMs = this.#ports.clock.monotonic()
-    const controller = new AbortController()
-    this.#openings.add(controller)
-    const timer = this.#ports.clock.setTimer(() => { controller.abort(new DOMException(`No connection within ${this.#options.connectTimeoutMs} ms`, 'TimeoutError')) }, this.#options.connectTimeoutMs)
-    // The place is taken back when the limit passes, even from an opener that does not hear the signal.
-    const aborted = new Promise<never>((_resolve, reject) => {
-      controller.signal.addEventListener('abort', () => {
-        const reason: Error = controller.signal.reason
-        reject(reason)
-      }, { once: true })
-    })
-    const opening = this.#ports.open(connection => { this.#lost(connection) }, controller.signal)
-    Promise.race([opening, aborted]).then(connection => {
-      timer.cancel()
-      this.#openings.delete(controller)
-      this.#opened(connection)
-    }, (error: Error) => {
-      timer.cancel()
-      this.#openings.delete(controller)
-      opening.then(late => { late.destroy() }, () => {})
-      this.#openFailed(error, startedAtMs)
-    })
+  /** @param canWait - whether something else may serve instead while the opener rests */
+  #mayOpen (canWait: boolean): boolean {
+    return this.#draining === null && !this.#opener.isBusy && this.#members.size + this.#opener.opening < this.limit && !(canWait && this.#opener.isResting)
   }
 
   #opened (connection: C): void {
-    this.#counts.opened++
-    this.#failuresInARow = 0
-    this.#lastOpenError = null
-    const now = this.#ports.clock.monotonic()
-    const spread = (this.#phase + this.#births++ * goldenRatio) % 1
-    const member: Member<C> = { connection, bornAtMs: now, retireAtMs: now + this.#options.recycleMs * (1 - recycleSpread * spread), state: 'checking', provenAtMs: now }
-    this.#members.add(member)
-    this.#byConnection.set(connection, member)
+    const now = this.#now()
+    const member: Member<C> = { connection, bornAtMs: now, retireAtMs: this.#trust.retirement(now), state: 'checking', provenAtMs: now, lentAtMs: 0 }
+    this.#members.set(connection, member)
     this.#ports.onOpen?.(connection)
-    this.#ready(member)
-    this.#serve()
-    this.#keepMinimum()
+    this.#admit(member, false)
+    this.#wake()
   }
 
+  /** Who waited for this connection is told, unless another may still serve them. */
   #openFailed (error: Error, startedAtMs: number): void {
-    if (this.#draining) {
-      this.#settleDrain()
-      return
-    }
-    this.#counts.openFailures++
-    this.#lastOpenError = error
-    this.#failuresInARow++
-    const now = this.#ports.clock.monotonic()
-    const most = Math.min(backoffMs.most, backoffMs.first * 2 ** Math.min(10, this.#failuresInARow))
-    this.#quietUntilMs = now + most * this.#ports.random()
-    const full = (error as { code?: unknown }).code === '53300' && this.#members.size > 0
-    if (full) {
-      // Too many clients: live with what there is for a while, and let those who wait have it.
-      const pauseMs = ceilingLowMs * (0.5 + this.#ports.random() / 2)
-      this.#ceilingUntilMs = now + pauseMs
-      this.#ports.clock.setTimer(() => { this.#serve() }, pauseMs)
-    } else {
-      const failed = this.#waiters.filter(waiter => waiter.sinceMs <= startedAtMs)
-      for (const waiter of failed) {
-        this.#waiters.splice(this.#waiters.indexOf(waiter), 1)
-        waiter.settle()
-        waiter.answer(error, null)
-      }
-    }
-    this.#keepTicking()
-    this.#serve()
+    if (this.#members.size === 0) this.#line.refuse(error, startedAtMs)
+    this.#wake()
   }
 
   #lost (connection: C): void {
-    const member = this.#byConnection.get(connection)
+    const member = this.#members.get(connection)
     if (member === undefined) return
     this.#counts.lost++
     const index = this.#idle.indexOf(member)
     if (index >= 0) this.#idle.splice(index, 1)
-    this.#suspectBeforeMs = Math.max(this.#suspectBeforeMs, this.#ports.clock.monotonic())
+    this.#trust.suspect(this.#now())
     this.#discard(member, 'lost', true)
-    this.#afterLoss()
+    this.#wake()
   }
 
   /** Frees the place at once; the socket follows when it can. */
-  #discard (member: Member<C>, reason: GoneReason, hard: boolean = reason === 'verdict'): void {
+  #discard (member: Member<C>, reason: GoneReason, hard: boolean = false): void {
     if (member.state === 'gone') return
     member.state = 'gone'
-    this.#members.delete(member)
-    this.#byConnection.delete(member.connection)
+    this.#members.delete(member.connection)
     if (hard) member.connection.destroy()
     else member.connection.close()
     this.#ports.onGone?.(member.connection, reason)
   }
 
-  #afterLoss (): void {
-    if (this.#draining) {
-      this.#settleDrain()
+  /** After every change that may let somebody go on. */
+  #wake (): void {
+    if (this.#draining !== null) {
+      if (this.#members.size === 0) this.#drained()
       return
     }
     this.#serve()
@@ -482,51 +417,27 @@ export class PoolCore<C extends PooledConnection> {
     this.#keepTicking()
   }
 
-  #settleDrain (): void {
-    if (this.#members.size === 0) this.#drained?.()
-  }
-
   #keepMinimum (): void {
-    if (!this.#started || this.#ports.clock.monotonic() < this.#quietUntilMs) return
-    while (this.#members.size + this.#openings.size < this.#options.minConnections && this.#mayOpen()) this.#open()
+    while (this.#started && this.#members.size + this.#opener.opening < this.#options.minConnections && this.#mayOpen(true)) this.#opener.open()
   }
 
   /** Runs while there is something to look after, never otherwise. */
   #keepTicking (): void {
-    if (this.#tick !== null || this.#draining) return
+    if (this.#tick !== null || this.#draining !== null || (this.#idle.length === 0 && this.#line.length === 0)) return
     this.#tick = this.#ports.clock.setTimer(() => {
       this.#tick = null
       this.#tidy()
-      const wanting = this.#started && this.#members.size < this.#options.minConnections
-      if (this.#idle.length > 0 || this.#waiters.length > 0 || wanting) this.#keepTicking()
+      this.#wake()
     }, Math.max(20, Math.min(500, this.#options.recycleMs / 200)))
   }
 
   #tidy (): void {
-    const now = this.#ports.clock.monotonic()
+    const now = this.#now()
     for (const member of [...this.#idle]) {
       const surplus = this.#members.size > this.#options.size && now - member.provenAtMs >= this.#options.overflowIdleMs
       if (!surplus && now < member.retireAtMs) continue
       this.#idle.splice(this.#idle.indexOf(member), 1)
-      if (now >= member.retireAtMs) this.#expired(member)
-      else this.#discard(member, 'overflow')
+      if (!this.#expired(member, now)) this.#discard(member, 'overflow')
     }
-    this.#serve()
-    this.#keepMinimum()
-  }
-
-  /** Waits for a promise at most so long. The time runs in two halves, so that a stalled event loop, which sees timers before sockets, is not mistaken for a silent server. */
-  #within (limitMs: number, promise: Promise<unknown>, then: () => void, otherwise: (timedOut: boolean) => void): void {
-    let over = false
-    const end = (next: () => void): void => {
-      if (over) return
-      over = true
-      timer.cancel()
-      next()
-    }
-    let timer = this.#ports.clock.setTimer(() => {
-      timer = this.#ports.clock.setTimer(() => { end(() => { otherwise(true) }) }, limitMs / 2)
-    }, limitMs / 2)
-    promise.then(() => { end(then) }, () => { end(() => { otherwise(false) }) })
   }
 }

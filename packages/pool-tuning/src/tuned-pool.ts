@@ -1,10 +1,12 @@
 import pg from 'pg'
-import type { Clock, Deadline } from '@orientor/session-contract/core'
+import { databaseFailureOf, type Clock, type Deadline } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
-import { cutSocket, markPool, newClient, PgConnection, showCounts } from './pg-pool-seam.js'
+import { markPool, newClient, PgConnection, showCounts } from './pg-pool-seam.js'
 import { PoolCore, type Acquisition, type GoneReason, type Member, type PoolCoreOptions, type PoolStats } from './pool-core.js'
 import { verdictOf, type ReleaseVerdict } from './release-verdict.js'
 import { Retry, type RetryOptions } from './retry.js'
+import { isSubmittable, submit, type QueryCallback } from './submittable.js'
+import { throwLater } from './throw-later.js'
 
 /** What a statement may say beside its text; understood by `TunedPool.query()`. */
 export interface TunedQueryConfig extends pg.QueryConfig {
@@ -39,9 +41,7 @@ export interface TunedPoolPorts {
 
 type Done = (release?: Error | boolean) => void
 type ConnectCallback = (error: Error | undefined, client: pg.PoolClient | undefined, done: Done) => void
-type QueryCallback = (error: Error | null, result?: unknown) => void
 type Lent = Member<PgConnection>
-interface Submittable { submit: unknown, callback?: QueryCallback, handleError? (error: Error, connection: unknown): void, once? (event: string, listener: (error?: Error) => void): void, emit? (event: string, error: Error): boolean }
 
 const resetTexts = { rollback: 'ROLLBACK', commit: 'COMMIT', discard: 'DISCARD ALL' } as const
 const noop = (): void => {}
@@ -56,7 +56,6 @@ export class TunedPool extends pg.Pool {
   readonly #ports: TunedPoolPorts
   readonly #drainMs: number
   readonly #timeoutMs: number
-  #ended: Promise<void> | null = null
 
   constructor (options: TunedPoolOptions, ports: TunedPoolPorts) {
     super({ max: options.size + options.overflow })
@@ -69,7 +68,7 @@ export class TunedPool extends pg.Pool {
       clock: ports.clock,
       random: ports.random,
       open: (lost, signal) => this.#open(lost, signal, resetText),
-      onOpen: ({ client }) => { this.emit('connect', client) },
+      onOpen: ({ client }) => { this.#tell('connect', client) },
       onGone: ({ client }, reason) => { this.#gone(client, reason) }
     })
     showCounts(this, () => this.#core.stats())
@@ -98,7 +97,7 @@ export class TunedPool extends pg.Pool {
   override connect (callback: ConnectCallback): void
   override connect (callback?: ConnectCallback): Promise<pg.PoolClient> | void {
     if (callback === undefined) return this.checkout()
-    this.checkout().then(client => { callback(undefined, client, client.release) }, (error: Error) => { callback(error, undefined, noop) })
+    this.checkout().then(client => { callback(undefined, client, client.release) }, (error: Error) => { callback(error, undefined, noop) }).catch(throwLater)
   }
 
   /**
@@ -115,16 +114,15 @@ export class TunedPool extends pg.Pool {
   override query<R extends unknown[] = unknown[]> (statement: pg.QueryArrayConfig, values?: unknown[]): Promise<pg.QueryArrayResult<R>>
   override query<R extends pg.QueryResultRow = pg.QueryResultRow> (statement: string | TunedQueryConfig | pg.QueryConfig, values?: unknown[]): Promise<pg.QueryResult<R>>
   override query (statement: string | TunedQueryConfig | pg.QueryConfig | pg.QueryArrayConfig, values: unknown[] | undefined | QueryCallback, callback?: QueryCallback): void
-  override query (...input: unknown[]): never {
-    const callback = input.findLast(argument => typeof argument === 'function') as QueryCallback | undefined
-    const [statement, values] = input
+  override query (statement: unknown, values?: unknown, callback?: unknown): never {
+    const given = (typeof values === 'function' ? values : callback) as QueryCallback | undefined
     if (isSubmittable(statement)) {
-      this.#submit(statement, callback)
+      submit(() => this.checkout(), statement, given)
       return statement as never
     }
-    const answer = this.#query(statement as string | TunedQueryConfig, Array.isArray(values) ? values : undefined)
-    if (callback === undefined) return answer as never
-    answer.then(result => { callback(null, result) }, (error: Error) => { callback(error) })
+    const answer = this.#query(statement as string | TunedQueryConfig, typeof values === 'function' ? undefined : values as unknown[] | undefined)
+    if (given === undefined) return answer as never
+    answer.then(result => { given(null, result) }, (error: Error) => { given(error) }).catch(throwLater)
     return undefined as never
   }
 
@@ -132,10 +130,16 @@ export class TunedPool extends pg.Pool {
   override end (): Promise<void>
   override end (callback: () => void): void
   override end (callback?: () => void): Promise<void> | void {
+    const ended = this.drain(this.#drainMs)
+    if (callback === undefined) return ended
+    ended.then(callback).catch(throwLater)
+  }
+
+  /** Ends the pool: what is lent has so long to come back, then it is cut. Called again, the shorter time counts. */
+  async drain (graceMs: number): Promise<void> {
     markPool(this, 'ending')
-    this.#ended ??= this.#core.drain(this.#drainMs).then(() => { markPool(this, 'ended') })
-    if (callback === undefined) return this.#ended
-    this.#ended.then(callback)
+    await this.#core.drain(graceMs)
+    markPool(this, 'ended')
   }
 
   /** Cuts every connection now, so that statements without an answer fail instead of hanging. */
@@ -146,31 +150,39 @@ export class TunedPool extends pg.Pool {
   async #open (lost: (connection: PgConnection) => void, signal: AbortSignal, resetText: string): Promise<PgConnection> {
     for (let again = false; ; again = true) {
       const client = newClient(this, this.#ports.config())
+      const connection = new PgConnection(client, resetText)
       // For life, and before the first byte: a backend may die at any moment, lent or not.
-      client.on('error', noop)
-      const cut = (): void => { cutSocket(client) }
+      client.on('error', () => { lost(connection) })
+      client.once('end', () => { lost(connection) })
+      const cut = (): void => { connection.destroy() }
       signal.addEventListener('abort', cut, { once: true })
       try {
         await client.connect()
         await this.#ports.onConnect(client)
         signal.throwIfAborted()
+        return connection
       } catch (error) {
         cut()
         if (!again && this.#ports.onRefused(error)) continue
-        throw error
+        throw unsent(error)
       } finally {
         signal.removeEventListener('abort', cut)
       }
-      const connection = new PgConnection(client, resetText)
-      client.on('error', () => { lost(connection) })
-      client.once('end', () => { lost(connection) })
-      return connection
     }
   }
 
   #gone (client: pg.PoolClient, reason: GoneReason): void {
-    if (reason === 'lost') this.emit('error', new Error('A connection of the pool ended by itself.'), client)
-    this.emit('remove', client)
+    if (reason === 'lost') this.#tell('error', new Error('A connection of the pool ended by itself.'), client)
+    this.#tell('remove', client)
+  }
+
+  /** A listener that throws disturbs nobody but the process, as everywhere. */
+  #tell (event: string, ...details: unknown[]): void {
+    try {
+      this.emit(event as 'connect', ...details as [pg.PoolClient])
+    } catch (error) {
+      throwLater(error)
+    }
   }
 
   async #acquire (request: Acquisition): Promise<Lent> {
@@ -200,12 +212,12 @@ export class TunedPool extends pg.Pool {
       watch?.cancel()
       this.#giveBack(member, error === undefined || error === false ? 'keep' : error === true ? 'broken' : verdictOf(error), error)
     }
-    this.emit('acquire', client)
+    if (this.listenerCount('acquire') > 0) this.#tell('acquire', client)
     return client
   }
 
   #giveBack (member: Lent, verdict: ReleaseVerdict, error?: unknown): void {
-    this.emit('release', error, member.connection.client)
+    if (this.listenerCount('release') > 0) this.#tell('release', error, member.connection.client)
     this.#core.release(member, verdict)
   }
 
@@ -218,7 +230,7 @@ export class TunedPool extends pg.Pool {
 
   /** The usual case, an idle connection and an answer, costs one promise; everything else goes the long way. */
   #query (statement: string | TunedQueryConfig, values: unknown[] | undefined): Promise<unknown> {
-    const deadline = typeof statement === 'object' && statement !== null ? statement.deadline : undefined
+    const deadline = (statement as TunedQueryConfig | null)?.deadline
     const untilMs = deadline?.atMs ?? this.#ports.clock.monotonic() + this.#timeoutMs
     const member = this.#core.tryAcquire()
     if (member === null) return this.#queryAgain(statement, values, deadline, untilMs, 1)
@@ -245,14 +257,14 @@ export class TunedPool extends pg.Pool {
   }
 
   async #recover (error: unknown, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number): Promise<unknown> {
-    const idempotent = typeof statement === 'object' && statement?.idempotent === true
+    const idempotent = (statement as TunedQueryConfig | null)?.idempotent === true
     await this.#pauseOrThrow(error, tries, idempotent, untilMs)
     return await this.#queryAgain(statement, values, deadline, untilMs, tries + 1)
   }
 
   #send (member: Lent, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, done: QueryCallback): void {
     const { client } = member.connection
-    this.emit('acquire', client)
+    if (this.listenerCount('acquire') > 0) this.#tell('acquire', client)
     this.#ports.onStatement?.(typeof statement === 'string' ? statement : statement?.text)
     const timed = deadline === undefined ? statement : { ...(statement as TunedQueryConfig), query_timeout: Math.max(1, Math.ceil(deadline.atMs - this.#ports.clock.monotonic())) }
     try {
@@ -278,39 +290,6 @@ export class TunedPool extends pg.Pool {
     return verdict === 'broken' && !('code' in error) && member.connection.settled ? 'keep' : verdict
   }
 
-  /** Cursors, streams and query objects: as pg-pool does, without a retry, since rows may have been seen. */
-  #submit (statement: Submittable, callback: QueryCallback | undefined): void {
-    const given = callback ?? statement.callback
-    this.checkout().then(client => {
-      let over = false
-      let isTold = false
-      const finish = (error?: Error | null, result?: unknown): void => {
-        if (over) return
-        over = true
-        client.release(error ?? undefined)
-        if (given !== undefined) given(error ?? null, result)
-        else if (!isTold && error !== null && error !== undefined) statement.emit?.('error', error)
-      }
-      // A cursor answers by its events, a query object by its callback; client.query() with a time limit hides the events of errors.
-      statement.once?.('end', () => { finish() })
-      statement.once?.('error', error => {
-        isTold = true
-        finish(error)
-      })
-      // A stream that its reader destroyed tells no more than this, and leaves the connection in the middle of an answer.
-      statement.once?.('close', () => {
-        if (over) return
-        over = true
-        client.release(true)
-      })
-      statement.callback = finish
-      client.query(statement as pg.Submittable)
-    }, (error: Error) => {
-      if (given !== undefined) given(error)
-      else statement.handleError?.(error, null)
-    })
-  }
-
   async #pauseOrThrow (error: unknown, tries: number, idempotent: boolean, untilMs: number): Promise<void> {
     const pauseMs = this.#retry.pauseMs(error, tries, idempotent, untilMs)
     if (pauseMs === null) {
@@ -331,6 +310,8 @@ async function stayAwake<T> (work: Promise<T>): Promise<T> {
   }
 }
 
-function isSubmittable (input: unknown): input is Submittable {
-  return typeof input === 'object' && input !== null && typeof (input as { submit?: unknown }).submit === 'function'
+/** While a connection is opened, nothing of anybody was sent on it, however it breaks. */
+function unsent (error: unknown): unknown {
+  if (error instanceof Error && (databaseFailureOf(error) === 'severed' || error.message === 'timeout expired')) Object.assign(error, { databaseFailure: 'unsent' })
+  return error
 }

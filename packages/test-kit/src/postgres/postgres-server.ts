@@ -1,13 +1,14 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chownSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
+import { freePort } from '../free-port.js'
 import { endLeftover } from './leftover-server.js'
 import { canReach, serverAccount, type ServerAccount } from './server-account.js'
 import { serverBinaries, type ServerBinaries } from './server-binaries.js'
+import { childrenOf, signal } from './server-processes.js'
 import { Watchdog } from './watchdog.js'
 
 /** How a server is started. */
@@ -97,7 +98,9 @@ export class PostgresServer {
       const gone = exited(child)
       const impatience = setTimeout(() => { child.kill('SIGKILL') }, stoppedWithinMs)
       child.ref()
+      // A frozen process hears no other signal.
       child.kill('SIGCONT')
+      if (child.pid !== undefined) for (const backend of childrenOf(child.pid)) signal(backend, 'SIGCONT')
       child.kill('SIGINT')
       await gone
       clearTimeout(impatience)
@@ -195,12 +198,4 @@ function exited (child: ChildProcess): Promise<void> {
     if (child.exitCode !== null || child.signalCode !== null) resolve()
     else child.once('exit', () => { resolve() })
   })
-}
-
-async function freePort (): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((resolve, reject) => { probe.once('error', reject).listen(0, '127.0.0.1', () => { resolve() }) })
-  const { port } = probe.address() as AddressInfo
-  await new Promise(resolve => { probe.close(resolve) })
-  return port
 }

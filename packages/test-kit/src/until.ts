@@ -1,0 +1,12 @@
+/**
+ * Waits until the condition holds, asking every 10 ms.
+ *
+ * @throws after `withinMs`, with what was waited for
+ */
+export async function until (what: string, condition: () => boolean | Promise<boolean>, withinMs: number = 10_000): Promise<void> {
+  const untilMs = performance.now() + withinMs
+  while (!await condition()) {
+    if (performance.now() > untilMs) throw new Error(`Not within ${withinMs} ms: ${what}`)
+    await new Promise(resolve => { setTimeout(resolve, 10) })
+  }
+}

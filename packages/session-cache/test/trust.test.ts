@@ -88,6 +88,20 @@ t.test('a load that an epoch ends under answers its waiters and is not stored, a
   t.match(manager.cache.stats(), { loadsOvertaken: 1, stored: 1 })
 })
 
+t.test('a user of before is not shown after one whose load an epoch ended under', async t => {
+  for (const [brought, from] of [[2, 'source'], [1, 'cache']] as const) {
+    const trust = new ModelTrust(boundMs)
+    const { clock, source, manager } = await setupWith(['ada'], {}, trust)
+    const fresh = manager.resolve(identityOf('ada'), { ...route, maxStalenessMs: 0 })
+    await clock.settle()
+    trust.epoch++
+    source.last.answer('ada', recordOf('ada', { revision: brought }, { firstName: 'new' }))
+    t.match(await fresh, { user: { firstName: 'new' } })
+    source.reply = () => recordOf('ada', { revision: brought }, { firstName: 'new' })
+    t.match(await manager.resolve(identityOf('ada'), route), { from }, 'a user of another revision leaves memory with it')
+  }
+})
+
 t.test('after an epoch ended what the database says is taken, even when it is older', async t => {
   const trust = new ModelTrust(boundMs)
   const { source, manager, cache, clock } = await setupWith(['ada'], {}, trust)

@@ -14,7 +14,7 @@ const boundMs = 3000
 const expireAfterMs = 6000
 const staleIfErrorMs = 8000
 const maxEntries = 2
-const maxLoads = 6
+const maxLoads = 4
 const down = new SourceUnavailable('The database is down')
 
 /** A state of a user in the database. The cache sees revisions; what it must show is judged by stamps, of which each write has its own. */

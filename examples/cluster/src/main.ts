@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { startPostgres } from '@orientor/test-kit'
-import { Changes, Readers, startCluster, strictProfile, Writer } from './harness/index.js'
+import { Changes, Readers, startCluster, strictProfile, warmUp, Writer } from './harness/index.js'
 import { Ending } from './show/ending.js'
 import { listenToKeys } from './show/keys.js'
 import { lineOf, tableOf, verdictOf } from './show/lines.js'
@@ -43,13 +43,17 @@ async function show ({ seconds }: ShowOptions): Promise<void> {
   const databaseUrl = await server.createDatabase('cluster')
   const { members, people: { list: [person] }, stop } = await startCluster({ databaseUrl, names, userCount: 1 })
   closers.push(stop)
-  if (ending.isOver || person === undefined) return
+  if (person === undefined) return
+  const doors = members.map(({ process }) => process)
+  // What is not there by then is to be seen.
+  await Promise.race([warmUp(doors, [person], { trusted: true }).catch(() => {}), ending.over])
+  if (ending.isOver) return
 
   const { maxStalenessMs } = strictProfile
   const watcher = new Watcher(names, strictProfile)
   const writer = new Writer(databaseUrl, watcher)
   await writer.start([person.subject])
-  const readers = new Readers(members.map(({ process }) => process), [person], readsPerSecond, observed => { watcher.hear(observed) })
+  const readers = new Readers(doors, [person], readsPerSecond, observed => { watcher.hear(observed) })
   const changes = new Changes(writer, { busy: [person], seldom: [], busyEveryMs: 1000, seldomEveryMs: 1000 })
   closers.push(() => Promise.all([readers.stop(), changes.stop()]))
 

@@ -28,16 +28,16 @@ t.test('bench:cache runs, and closes with one JSON object of all its figures', a
   const { PATH = '' } = process.env
   const { status, stdout, stderr } = spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, main, '--json', '--small', '100', '--large', '1000', '--runs', '2'], { env: { PATH }, encoding: 'utf8' })
   t.equal(status, 0, stderr)
-  const { goals, hitRate, bytes, set } = JSON.parse(stdout.trim().split('\n').at(-1)!) as {
+  const { goals, hitRate, bytes, product } = JSON.parse(stdout.trim().split('\n').at(-1)!) as {
     goals: ReadonlyArray<{ name: string, value: number, most: number, met: boolean }>
     hitRate: { rates: Record<string, Record<string, number>> }
     bytes: Record<string, number>
-    set: Record<'small' | 'large', { product: { mostEntries: number } }>
+    product: { set: Record<'small' | 'large', { mostEntries: number }> }
   }
   t.equal(goals.length, 10)
   t.ok(goals.every(({ name, value, most, met }) => Number.isFinite(value) && met === (value <= most) && stdout.includes(`${met ? 'met   ' : 'MISSED'}  ${name}`)))
   t.strictSame(Object.keys(hitRate.rates), ['Zipf 0.8', 'Zipf 1.0', 'scan'])
   for (const rates of Object.values(hitRate.rates)) t.ok(rates['session-cache']! >= rates['Map as LRU']! && rates['Map as LRU'] === rates['lru-cache'], JSON.stringify(rates))
   t.ok(bytes['session']! > bytes['row']! && bytes['together']! > bytes['token']!)
-  t.equal(set.large.product.mostEntries, 1000)
+  t.equal(product.set.large.mostEntries, 1000)
 })

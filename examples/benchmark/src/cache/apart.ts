@@ -11,6 +11,6 @@ export async function apart<Name extends keyof Measurements> (name: Name, ...par
   let answer: unknown
   child.on('message', message => { answer = message })
   const [code] = await once(child, 'close') as [number | null]
-  if (code !== 0 || answer === undefined) throw new Error(`${name}(${parameters.join(', ')}) ended with code ${code}`)
+  if (code !== 0 || answer === undefined) throw new Error(`${name}(${JSON.stringify(parameters)}) ended with code ${code}`)
   return answer as Awaited<ReturnType<Measurements[Name]>>
 }

@@ -1,10 +1,9 @@
-import { bytesPer, bytesPerEntry } from './bytes.js'
-import { productHit, storeHit } from './hit.js'
+import { bytesPer } from './bytes.js'
 import { hitRates } from './hit-rate.js'
-import { worstProductSet } from './worst-product-set.js'
-import { worstSet } from './worst-set.js'
+import { productFigures } from './product-figures.js'
+import { storeFigures } from './store-figures.js'
 
-/** Every measurement, by name. */
-export const measurements = { storeHit, productHit, worstSet, worstProductSet, hitRates, bytesPer, bytesPerEntry } as const
+/** Every measurement that runs in a process of its own, by name. */
+export const measurements = { storeFigures, productFigures, hitRates, bytesPer } as const
 
 export type Measurements = typeof measurements

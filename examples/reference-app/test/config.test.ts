@@ -27,6 +27,7 @@ t.test('Every variable reaches its place in the configuration', async t => {
     PORT: '0',
     LOG_LEVEL: 'debug',
     DATABASE_URL: 'postgresql://ann:s%2Fcret@db.example.com/app?sslmode=require',
+    LISTEN_URL: 'postgres://ann@direct.example.com/app',
     PG_PRESET: 'railway',
     RAILWAY_POOL_SIZE: '4',
     NODE_ENV: 'production',
@@ -37,6 +38,9 @@ t.test('Every variable reaches its place in the configuration', async t => {
     AUTHORIZED_PARTIES: 'https://app.example.com,http://localhost:5173',
     CLERK_API_URL: 'https://api.clerk.com',
     CLERK_SECRET_KEY: 'sk_test_x',
+    MAX_STALENESS_MS: '2000',
+    HEARTBEAT_INTERVAL_MS: '400',
+    HEARTBEAT_TIMEOUT_MS: '800',
     STALE_IF_ERROR_MS: '0',
     SESSION_EXPIRE_AFTER_MS: '1000',
     SESSION_MAX_ENTRIES: '5',
@@ -48,6 +52,7 @@ t.test('Every variable reaches its place in the configuration', async t => {
     port: 0,
     logLevel: 'debug',
     databaseUrl: 'postgresql://ann:s%2Fcret@db.example.com/app?sslmode=require',
+    listenUrl: 'postgres://ann@direct.example.com/app',
     poolPreset: 'railway',
     poolEnvironment: { RAILWAY_POOL_SIZE: '4', DEV_ECHO_SQL: 'true', NODE_ENV: 'production' },
     provider: {
@@ -59,6 +64,7 @@ t.test('Every variable reaches its place in the configuration', async t => {
       secretKey: 'sk_test_x'
     },
     cache: { expireAfterMs: 1000, maxEntries: 5, cleanupIntervalMs: 200, staleIfErrorMs: 0 },
+    bus: { maxStalenessMs: 2000, heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800 },
     forceSyncAfterMs: 3000,
     adminKey: 'thirty-two-or-more-characters-long'
   })
@@ -104,9 +110,9 @@ t.test('A value that breaks its rule is refused with the variable, the rule, wha
 })
 
 t.test('All problems are told at once', async t => {
-  t.throws(() => readConfig({ PORT: 'x', PG_PRESET: 'y', HEARTBEAT_INTERVAL_MS: '1000' }), {
+  t.throws(() => readConfig({ PORT: 'x', PG_PRESET: 'y', CLERK_WEBHOOK_SECRETS: 'whsec_x' }), {
     name: 'ConfigError',
-    message: /^The configuration has 3 problems:\n {2}HEARTBEAT_INTERVAL_MS .*\n {2}PORT .*\n {2}PG_PRESET .*$/
+    message: /^The configuration has 3 problems:\n {2}CLERK_WEBHOOK_SECRETS .*\n {2}PORT .*\n {2}PG_PRESET .*$/
   })
   t.throws(() => readConfig({ PORT: 'x' }), { message: /^The configuration has a problem:\n {2}PORT / })
 })

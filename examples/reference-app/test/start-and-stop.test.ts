@@ -116,9 +116,9 @@ t.test('An address that is not of this machine is told', async t => {
 })
 
 t.test('A wrong environment is told at once, with exit code 1', async t => {
-  const app = launch(t, { DATABASE_URL: 'postgres://ann:Hunter2#@db/app', PORT: 'http', LISTEN_URL: 'postgres://db/app' })
+  const app = launch(t, { DATABASE_URL: 'postgres://ann:Hunter2#@db/app', PORT: 'http', CLERK_WEBHOOK_SECRETS: 'whsec_x' })
   t.equal(await app.ended, 1)
-  t.match(app.output(), /^The configuration has 3 problems:\n {2}LISTEN_URL is not supported yet: .*\n {2}PORT must be .*\n {2}DATABASE_URL must be the URL of a PostgreSQL database, .*; received a string of \d+ characters\. Write for example DATABASE_URL=postgres:/)
+  t.match(app.output(), /^The configuration has 3 problems:\n {2}CLERK_WEBHOOK_SECRETS is not supported yet: .*\n {2}PORT must be .*\n {2}DATABASE_URL must be the URL of a PostgreSQL database, .*; received a string of \d+ characters\. Write for example DATABASE_URL=postgres:/)
   t.notMatch(app.output(), /Hunter2/)
 })
 

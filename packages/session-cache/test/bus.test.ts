@@ -334,6 +334,15 @@ t.test('a bus over PostgreSQL', async t => {
     t.equal(bus.trust.epoch, epoch)
   })
 
+  t.test('takes leave without a word', async t => {
+    const { start, news, sql } = await database(t)
+    const bus = await start()
+    news.length = 0
+    await bus.close()
+    t.same(news, [])
+    await until('the server knows', async () => (await sql("SELECT FROM pg_stat_activity WHERE application_name LIKE 'orientor-bus/%'")).rowCount === 0)
+  })
+
   t.test('refuses options that cannot hold, and says what to write', async t => {
     t.throws(() => postgresBus({}), { message: /either "listenUrl" or "connection"/ })
     t.throws(() => postgresBus({ listenUrl: 'postgres://x', connection: {} }), { message: /either "listenUrl" or "connection"/ })

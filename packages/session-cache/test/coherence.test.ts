@@ -1,4 +1,5 @@
-import { requireSessionUser, sessionHub, type Component, type UserChange } from '@orientor/session-contract'
+import { readFileSync } from 'node:fs'
+import { createIdentity, requireSessionUser, sessionHub, type Component, type UserChange } from '@orientor/session-contract'
 import { smartSync, type PoolLike, type StatementConfig } from '@orientor/smart-sync'
 import { ManualClock, testDatabase, until } from '@orientor/test-kit'
 import { fastify, type FastifyInstance } from 'fastify'
@@ -8,6 +9,7 @@ import { resolveOptions, type InvalidationBus } from '../src/core.js'
 import sessionCache, { type SessionCacheOptions } from '../src/index.js'
 import { postgresBus, strictTimes } from '../src/postgres.js'
 import { memoryBus, MemoryHub } from '../src/testing.js'
+import { withCoherence } from './fixtures/own-table.js'
 import { HandSource, hashOf, identityOf, issuer, keyOf, recordOf, route } from './fixtures/setup.js'
 
 const as = (subject: string): { url: string, headers: Record<string, string> } => ({ url: '/me', headers: { 'x-user': subject } })
@@ -196,6 +198,27 @@ async function stack (t: Test, url: string, { cacheFirst = true, maxEntries = 20
   })
   return { app, log, bus, changes, pool, sent }
 }
+
+t.test('the README shows how a table of one\'s own is watched, and that works', async t => {
+  const text = readFileSync(new URL('fixtures/own-table.ts', import.meta.url), 'utf8')
+  t.ok(readFileSync(new URL('../README.md', import.meta.url), 'utf8').includes(`\`\`\`ts\n${text}\`\`\``))
+  const { url } = await testDatabase(t)
+  const pool = new pg.Pool({ connectionString: url })
+  pool.on('error', () => {})
+  await pool.query("CREATE TABLE people (name text, email text); INSERT INTO people VALUES ('ada', 'ada@example.com')")
+  const app: FastifyInstance = fastify()
+  sessionHub(app).fill('identify', 'test', request => createIdentity({ issuer: 'https://id.example.com', subject: String(request.headers['x-user']) }))
+  await withCoherence(app, pool, url)
+  app.get('/me', { config: { session: { required: true } } }, request => requireSessionUser(request))
+  t.teardown(async () => {
+    await app.close()
+    await pool.end()
+  })
+  const email = async (): Promise<string> => (await app.inject(as('ada'))).json<{ email: string }>().email
+  t.equal(await email(), 'ada@example.com')
+  await pool.query("UPDATE people SET email = 'countess@example.com'")
+  await until('the change is seen', async () => await email() === 'countess@example.com')
+})
 
 const manyUsers = 10_000
 

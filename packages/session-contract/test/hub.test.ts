@@ -286,6 +286,25 @@ t.test('at ready one line says who does what', async t => {
   t.strictSame(lines.filter(line => line.startsWith('session:')), ['session: identify=session-identity resolve=none source=none'])
 })
 
+t.test('the line at ready waits for what is mentioned, before any other hook of the plugins', async t => {
+  const lines: string[] = []
+  const order: string[] = []
+  const app = Fastify({ logger: { stream: { write: (line: string) => { lines.push(JSON.parse(line).msg) } } } })
+  const hub = sessionHub(app)
+  app.addHook('onReady', async () => { order.push('hook') })
+  hub.mention('bus', async () => {
+    await new Promise(resolve => { setImmediate(resolve) })
+    order.push('mentioned')
+    return 'memory(trusted)'
+  })
+  await app.ready()
+  t.strictSame(order, ['mentioned', 'hook'])
+  t.strictSame(lines.filter(line => line.startsWith('session:')), ['session: identify=none resolve=none source=none bus=memory(trusted)'])
+  const failing = Fastify()
+  sessionHub(failing).mention('bus', async () => { throw new Error('no bus') })
+  await t.rejects(async () => { await failing.ready() }, { message: 'no bus' })
+})
+
 function permutations<T> (items: readonly T[]): T[][] {
   if (items.length <= 1) return [[...items]]
   return items.flatMap((item, index) => permutations(items.toSpliced(index, 1)).map(rest => [item, ...rest]))

@@ -168,6 +168,21 @@ t.test('the plugin', t => {
     t.equal((await get('user_a')).statusCode, 200)
   })
 
+  t.test('makes its tables for whoever needs them before its own turn', async t => {
+    const { url } = await testDatabase(t)
+    const pool = poolOn(t, url)
+    let tables: unknown[] = []
+    const { app, hub } = await appWith(t, { pool }, app => {
+      app.addHook('onReady', async () => {
+        await hub.slots.source!.ready!()
+        tables = (await pool.query("SELECT FROM pg_class WHERE relname = 'users'")).rows
+      })
+    })
+    await app.ready()
+    t.equal(tables.length, 1)
+    t.match(hub.slots.source!.watches, [{ table: 'users' }])
+  })
+
   t.test('closes while it is still waiting for its database', async t => {
     const { app } = await appWith(t, { pool: poolOn(t, 'postgres://127.0.0.1:1/none') })
     await app.ready()

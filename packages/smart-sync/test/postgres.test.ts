@@ -9,6 +9,7 @@ import { migrate } from '../src/migrate.js'
 import { isNews, join, observe, type ObservedProfile, type UserState } from '../src/observation.js'
 import type { PoolLike, StatementConfig } from '../src/pool-like.js'
 import { PostgresUserStore } from '../src/postgres-user-store.js'
+import { userColumns } from '../src/sql/user-row.js'
 import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-database-sync.js'
 import { tableNames, defaultTableNames, type TableNames } from '../src/table-names.js'
 
@@ -74,6 +75,25 @@ async function tablesIn (pool: pg.Pool): Promise<string[]> {
   const { rows } = await pool.query("SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r' ORDER BY 1")
   return rows.map(({ relname }) => relname)
 }
+
+t.test('what a load reads', t => {
+  t.test('is watched, and raises the revision when it changes', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const { columns, issuer: issuerColumn, subject, revision } = storeOn(pool).watches[0]!
+    const read = [...userColumns.matchAll(/\bu\.(\w+)/g)].map(([, column]) => column!)
+    t.same([...read].sort(), [...columns, issuerColumn, subject, revision, 'last_clerk_sync'].sort())
+    await pool.query("INSERT INTO users (issuer, clerk_user_id) VALUES ('https://idp.example', 'user_a')")
+    const { rows: types } = await pool.query("SELECT attname, atttypid::regtype::text AS type FROM pg_attribute WHERE attrelid = 'users'::regclass")
+    const values: Record<string, string> = { text: "'changed'", jsonb: '\'{"changed": 1}\'', boolean: 'NOT {}', 'timestamp with time zone': 'now()', bigint: '77' }
+    for (const column of columns) {
+      const before = (await pool.query('SELECT revision FROM users')).rows[0].revision
+      await pool.query(`UPDATE users SET ${column} = ${values[types.find(({ attname }) => attname === column).type]!.replace('{}', column)}`)
+      t.equal(Number((await pool.query('SELECT revision FROM users')).rows[0].revision), Number(before) + 1, column)
+    }
+  })
+  t.end()
+})
 
 t.test('migrations', t => {
   t.test('go up, up again, down, and up once more', async t => {

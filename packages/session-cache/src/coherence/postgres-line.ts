@@ -53,6 +53,7 @@ export class PostgresLine implements Line {
   readonly #pulse = `orientor_pulse_${randomBytes(12).toString('hex')}`
   #pid = 0
   #listens = false
+  #leaves = false
 
   constructor (options: PostgresLineOptions) {
     this.#options = options
@@ -61,19 +62,18 @@ export class PostgresLine implements Line {
 
   open (): void {
     const client = this.#client
-    const { reports } = this.#options
     // Before anything can happen; an error without a listener ends the process.
-    client.on('error', error => { reports.down(reasonOf(error)) })
-    client.on('end', () => { reports.down('The connection was closed') })
+    client.on('error', error => { this.#down(reasonOf(error)) })
+    client.on('end', () => { this.#down('The connection was closed') })
     client.on('notification', message => { this.#hear(message) })
     this.#begin().then(outcome => {
       if (outcome === null) {
         this.#listens = true
-        reports.up()
+        this.#options.reports.up()
       } else {
-        reports.down(outcome, outcome === poolerInTheWay ? poolerPauseMs : undefined)
+        this.#down(outcome, outcome === poolerInTheWay ? poolerPauseMs : undefined)
       }
-    }).catch((error: unknown) => { reports.down(reasonOf(error)) })
+    }).catch((error: unknown) => { this.#down(reasonOf(error)) })
   }
 
   beat (n: number): void {
@@ -81,7 +81,7 @@ export class PostgresLine implements Line {
     this.#query(heartbeatSql, [this.#pulse, String(n), triggers.tables.map(({ table }) => table), `${applicationName}/`, `orientor_${triggers.id}_`], 'orientor_heartbeat').then(([row]) => {
       observed({ queueUsage: Number(row?.['queue']), instances: Number(row?.['instances']) })
       reports.taken(n, judgeTriggers(triggers, row?.['tables'] ?? null))
-    }).catch((error: unknown) => { reports.down(reasonOf(error)) })
+    }).catch((error: unknown) => { this.#down(reasonOf(error)) })
   }
 
   /** Announces on the channel of changes. Rejects when the line does not listen, or is cut before the server has answered. */
@@ -116,9 +116,10 @@ export class PostgresLine implements Line {
     this.#socket.destroy()
   }
 
-  /** Takes leave, and cuts when that is not answered in time. */
+  /** Takes leave, and cuts when that is not answered in time; reports nothing of it. */
   async close (): Promise<void> {
     this.#listens = false
+    this.#leaves = true
     if (this.#socket.readyState === 'open') {
       await new Promise<void>(resolve => {
         const impatience = setTimeout(resolve, farewellMs)
@@ -142,6 +143,10 @@ export class PostgresLine implements Line {
     if (row?.['standby'] === 't') return standby
     await this.#client.query(`LISTEN ${quotedName(channel)}; LISTEN ${quotedName(this.#pulse)}`)
     return null
+  }
+
+  #down (reason: string, retryAfterMs?: number): void {
+    if (!this.#leaves) this.#options.reports.down(reason, retryAfterMs)
   }
 
   #hear ({ channel, payload, processId }: pg.Notification): void {

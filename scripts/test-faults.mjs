@@ -2,7 +2,7 @@
 // Runs the slow, violent tests of every package that has a folder `faults/` and closes with a table of what was injected, seen and reached: a test tells
 // it by a comment that is a JSON object with these keys. Arguments are names of packages; without one, all of them.
 import { spawn } from 'node:child_process'
-import { createReadStream, createWriteStream, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { createReadStream, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Parser } from 'tap-parser'
@@ -17,10 +17,12 @@ const results = mkdtempSync(join(tmpdir(), 'orientor-faults-'))
 try {
   for (const [index, folder] of folders.entries()) {
     const files = readdirSync(`${folder}/faults`).filter(file => file.endsWith('.faults.ts')).map(file => `faults/${file}`)
-    console.log(`\n# ${folder}`)
+    console.log(`\n# ${folder}: ${files.join(', ')}`)
     const file = join(results, `${index}.tap`)
     const failed = await run(folder, files, file)
+    if (failed) console.log(readFileSync(file, 'utf8'))
     const counted = await countTestCases(createReadStream(file))
+    rows.push(...await told(folder, file))
     if (failed && counted.failed === 0) counted.failed = 1
     for (const kind of Object.keys(totals)) totals[kind] += counted[kind]
   }
@@ -39,30 +41,29 @@ console.log(`\n${totals.passed} passed, ${totals.failed} failed${totals.skipped 
 // Where CI installs every program that a fault needs, a skip hides one that was not injected.
 process.exitCode = totals.failed > 0 || (totals.skipped > 0 && process.env.CI === 'true') || (wanted.length > 0 && folders.length === 0) ? 1 : 0
 
-/** Runs the files, shows each test as it ends, keeps the whole in a file, and answers whether tap failed. */
+/** Runs the files, keeps their TAP in a file, and answers whether tap failed. */
 async function run (folder, files, file) {
-  const child = spawn('tap', ['--disable-coverage', '--timeout=600', '--jobs=1', '--reporter=tap', ...files], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] })
-  const gone = new Promise((resolve, reject) => { child.once('error', reject).once('exit', resolve) })
+  const child = spawn('tap', ['--disable-coverage', '--timeout=600', '--jobs=1', '--reporter=silent', `--output-file=${file}`, ...files], { cwd: folder, stdio: ['ignore', 'inherit', 'inherit'] })
+  return await new Promise((resolve, reject) => { child.once('error', reject).once('exit', code => { resolve(code !== 0) }) })
+}
+
+/** What the tests of a package told, in order: those at the top of each file. */
+async function told (folder, file) {
+  const found = []
   const parser = new Parser()
-  const told = new Promise(resolve => { parser.once('complete', resolve) })
   parser.on('child', ofFile => {
     ofFile.on('child', test => {
-      const comments = []
-      test.on('comment', comment => { comments.push(comment) })
-      test.on('complete', ({ ok }) => {
-        console.log(`${ok ? 'ok' : 'FAILED'} ${test.name}`)
-        for (const comment of comments) {
-          const object = /^# (\{.*\})\s*$/s.exec(comment)?.[1]
-          if (object !== undefined) rows.push({ folder, test: test.name, ok, ...JSON.parse(object) })
-        }
+      const mine = []
+      test.on('comment', comment => {
+        const object = /^# (\{.*\})\s*$/s.exec(comment)?.[1]
+        if (object !== undefined) mine.push(JSON.parse(object))
       })
-      test.on('assert', ({ ok, name, skip }) => { if (!ok && !skip) console.log(`  not ok ${name}`) })
+      test.on('complete', ({ ok }) => { for (const row of mine) found.push({ folder, test: test.name, ok, ...row }) })
     })
-    ofFile.on('assert', ({ name, skip }) => { if (skip) console.log(`skipped ${name}: ${skip}`) })
+    ofFile.on('assert', ({ name, skip }) => { if (skip) found.push({ folder, test: name, ok: true, skipped: String(skip) }) })
   })
-  child.stdout.pipe(parser)
-  child.stdout.pipe(createWriteStream(file))
-  const code = await gone
-  await told
-  return code !== 0
+  const complete = new Promise(resolve => { parser.once('complete', resolve) })
+  createReadStream(file).pipe(parser)
+  await complete
+  return found
 }

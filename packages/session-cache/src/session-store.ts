@@ -12,9 +12,10 @@ export interface StoreCounts {
   invalidated: number
 }
 
-/** Entries in one shard, from which a Map's own rehash becomes a pause that a request can feel. */
-const entriesPerShard = 1024
-const maxShards = 256
+/** Entries in one shard, from which a Map's own rehash takes longer than an eviction. */
+const entriesPerShard = 128
+/** As many as three hexadecimal digits tell apart. */
+const maxShards = 4096
 /** How many entries one eviction may pass over; bounds the pause when all of them were hit since the hand last came by. */
 const maxHandSteps = 512
 /** How many entries of a cleared store each put takes apart. */
@@ -28,7 +29,7 @@ interface Generation { readonly store: SessionStore }
  * a bit; the hand walks from the oldest to the newest, spares what was hit, and evicts the first that was not. So the bound is strict and
  * global, and a scan of keys that are asked for once cannot drive out the others.
  *
- * The index is split over up to 256 Maps by the key's hash, because a Map rehashes whole, in a pause that grows with its size.
+ * The index is split over up to 4096 Maps by the key's hash, because a Map rehashes whole, in a pause that grows with its size.
  */
 export class SessionStore {
   readonly maxEntries: number
@@ -77,13 +78,14 @@ export class SessionStore {
     return home !== null && home.store === this && home !== this.#generation ? 'cleared' : null
   }
 
-  /** Puts an entry. One with the same key gives it its place in the queue; else the store makes room first. */
-  put (entry: SessionEntry): void {
+  /** Puts an entry. One with the same key gives it its place in the queue; else the store makes room first. Returns what it evicted for that. */
+  put (entry: SessionEntry): SessionEntry | null {
+    let evicted: SessionEntry | null = null
     this.#dismantle()
     const shard = this.#shardOf(entry.keyHash)
     const held = shard.get(entry.keyHash)
     if (held === undefined) {
-      if (this.#size >= this.maxEntries) this.#evict()
+      if (this.#size >= this.maxEntries) evicted = this.#evict()
       this.#linkNewest(entry)
       this.#size++
       this.counts.stored++
@@ -93,6 +95,7 @@ export class SessionStore {
     }
     entry.home = this.#generation
     shard.set(entry.keyHash, entry)
+    return evicted
   }
 
   /** Takes an entry out; does nothing when it is not held. */
@@ -135,10 +138,11 @@ export class SessionStore {
   }
 
   #shardOf (keyHash: SessionKeyHash): Map<SessionKeyHash, SessionEntry> {
-    return this.#shards[((hexDigit(keyHash.charCodeAt(0)) << 4) | hexDigit(keyHash.charCodeAt(1))) & this.#mask]!
+    const prefix = (hexDigit(keyHash.charCodeAt(0)) << 8) | (hexDigit(keyHash.charCodeAt(1)) << 4) | hexDigit(keyHash.charCodeAt(2))
+    return this.#shards[prefix & this.#mask]!
   }
 
-  #evict (): void {
+  #evict (): SessionEntry {
     let candidate = this.#hand ?? this.#oldest!
     for (let steps = 0; candidate.visited && steps < maxHandSteps; steps++) {
       candidate.visited = false
@@ -146,6 +150,7 @@ export class SessionStore {
     }
     this.#hand = candidate
     this.remove(candidate, 'evicted')
+    return candidate
   }
 
   #linkNewest (entry: SessionEntry): void {

@@ -2,6 +2,7 @@ import swagger from '@fastify/swagger'
 import { adminKey, perfRoutes } from '@orientor/perf-routes'
 import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
+import { postgresBus } from '@orientor/session-cache/postgres'
 import { sessionIdentity } from '@orientor/session-identity'
 import { smartSync } from '@orientor/smart-sync'
 import fastify, { type FastifyInstance } from 'fastify'
@@ -37,7 +38,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
 
   app.register(async scope => {
     // Any order will do: the plugins find one another when the server becomes ready.
-    scope.register(sessionCache, given(cache))
+    scope.register(sessionCache, { ...given(cache), bus: postgresBus({ listenUrl: settings.listenUrl ?? settings.databaseUrl, ...given(settings.bus) }) })
     scope.register(smartSync, given({
       forceSyncAfterMs: settings.forceSyncAfterMs,
       clerk: provider.secretKey === undefined ? undefined : given({ secretKey: provider.secretKey, apiUrl: provider.apiUrl, issuer: provider.issuer })

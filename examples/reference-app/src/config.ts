@@ -7,6 +7,8 @@ export interface Config {
   readonly logLevel: string | undefined
   /** null: the embedded PostgreSQL. */
   readonly databaseUrl: string | null
+  /** Of a direct connection that listens for changes; null: that of the database. */
+  readonly listenUrl: string | null
   readonly poolPreset: Values['PG_PRESET']
   /** The pool's own variables, as text and in seconds; already checked. And those that choose its preset. */
   readonly poolEnvironment: Readonly<Record<string, string>>
@@ -17,6 +19,11 @@ export interface Config {
     readonly maxEntries: number | undefined
     readonly cleanupIntervalMs: number | undefined
     readonly staleIfErrorMs: number | undefined
+  }
+  readonly bus: {
+    readonly maxStalenessMs: number | undefined
+    readonly heartbeatIntervalMs: number | undefined
+    readonly heartbeatTimeoutMs: number | undefined
   }
   readonly forceSyncAfterMs: number | undefined
   /** null: no admin routes (with the simulator the app makes a key of its own). */
@@ -78,6 +85,7 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
     port: values.PORT ?? 3000,
     logLevel: values.LOG_LEVEL,
     databaseUrl: values.DATABASE_URL ?? null,
+    listenUrl: values.LISTEN_URL ?? null,
     poolPreset: values.PG_PRESET,
     poolEnvironment: Object.freeze(Object.fromEntries(poolVariables.flatMap(name => {
       const value = environment[name]
@@ -98,6 +106,11 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
       maxEntries: values.SESSION_MAX_ENTRIES,
       cleanupIntervalMs: values.SESSION_CLEANUP_INTERVAL_MS,
       staleIfErrorMs: values.STALE_IF_ERROR_MS
+    }),
+    bus: Object.freeze({
+      maxStalenessMs: values.MAX_STALENESS_MS,
+      heartbeatIntervalMs: values.HEARTBEAT_INTERVAL_MS,
+      heartbeatTimeoutMs: values.HEARTBEAT_TIMEOUT_MS
     }),
     forceSyncAfterMs: values.FORCE_SYNC_AFTER_MS,
     adminKey: values.ADMIN_KEY ?? null

@@ -18,6 +18,7 @@ export const variables = {
   PORT: variable(wholeNumber(0, 65_535), '3000'),
   LOG_LEVEL: variable(oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']), 'info'),
 
+  LISTEN_URL: variable(postgresUrl(), 'postgres://user:password@127.0.0.1:5432/orientor'),
   DATABASE_URL: variable(postgresUrl(), 'postgres://user:password@127.0.0.1:5432/orientor'),
   PG_PRESET: variable(oneOf(['auto', 'base', 'railway', 'production', 'development']), 'production'),
   RAILWAY_POOL_SIZE: variable(wholeNumber(1, 1000), '3'),
@@ -37,6 +38,9 @@ export const variables = {
   CLERK_API_URL: variable(webUrl('without /v1', path => !/\/v1\/?$/.test(path)), 'https://api.clerk.com'),
   CLERK_SECRET_KEY: variable(rule('a secret key of Clerk, which begins with "sk_"', matching(/^sk_\S+$/), { secret: true }), 'sk_live_…'),
 
+  MAX_STALENESS_MS: variable(milliseconds(), '5000'),
+  HEARTBEAT_INTERVAL_MS: variable(milliseconds(200), '1000'),
+  HEARTBEAT_TIMEOUT_MS: variable(milliseconds(), '2000'),
   STALE_IF_ERROR_MS: variable(milliseconds(0), '900000'),
   SESSION_EXPIRE_AFTER_MS: variable(milliseconds(), '900000'),
   SESSION_MAX_ENTRIES: variable(wholeNumber(1, 10_000_000), '10000'),
@@ -48,10 +52,6 @@ export const variables = {
 
 /** Variables whose feature is not there yet. They are refused: a bound that is set and not kept would be a lie. */
 export const notYet = {
-  LISTEN_URL: 'changes are not announced between instances',
-  MAX_STALENESS_MS: 'changes are not announced between instances; SESSION_EXPIRE_AFTER_MS is the bound',
-  HEARTBEAT_INTERVAL_MS: 'changes are not announced between instances',
-  HEARTBEAT_TIMEOUT_MS: 'changes are not announced between instances',
   CLERK_WEBHOOK_SECRETS: 'webhooks are not received'
 } as const satisfies Record<string, string>
 

@@ -1,4 +1,5 @@
 import type { StoreCounts } from './session-store.js'
+import type { GateStats } from './source-gate.js'
 
 /** Why a lookup found nothing to serve. */
 export type MissReason = 'cold' | 'expired' | 'evicted' | 'invalidated' | 'epoch' | 'staleness' | 'hint'
@@ -34,15 +35,15 @@ export type CacheStats = Readonly<{
   negativeHits: number
   /** Misses by reason: never seen, or not known any more why. */
   missesCold: number
-  /** Older than the cache's bound. */
+  /** Older than `expireAfterMs`. */
   missesExpired: number
   /** Evicted; known only for a token that was served from the entry before, as in the next two. */
   missesEvicted: number
   /** Invalidated by name. */
   missesInvalidated: number
-  /** Dropped with everything else. */
+  /** Dropped with everything else, or loaded in an epoch of the bus that has ended, and not proven since for longer than the bound. */
   missesEpoch: number
-  /** Within the cache's bound, older than the route's. */
+  /** Younger than `expireAfterMs`, but not known to be within the bound of the bus or of the route. */
   missesStaleness: number
   /** Older than a claim of the token says that the user is. */
   missesHint: number
@@ -70,6 +71,9 @@ export type CacheStats = Readonly<{
   /** Lookups that wait for one. */
   waiting: number
 }>
+
+/** What a cache and the gate to its source counted. */
+export type SessionCacheStats = CacheStats & GateStats
 
 /** The counters of one cache that are not the store's. */
 export class CacheCounters {

@@ -1,7 +1,7 @@
 import createError from '@fastify/error'
 import type { CodedError } from '@orientor/session-contract/core'
 
-/** Coded errors of the session cache. Match by `code`. All of them are defects (500), never outages. */
+/** Coded errors of the session cache. Match by `code`. All but the last are defects (500). */
 export interface CacheErrors {
   /** A source answered with something that is not a record of the user it was asked for. */
   readonly MalformedRecord: CodedError<'ORI_CACHE_MALFORMED_RECORD', [string]>
@@ -9,6 +9,8 @@ export interface CacheErrors {
   readonly MalformedBatch: CodedError<'ORI_CACHE_MALFORMED_BATCH', [number, string]>
   /** A load was asked for where nobody knows users. */
   readonly NoSource: CodedError<'ORI_CACHE_NO_SOURCE'>
+  /** A change could not be announced to the other instances. */
+  readonly BusUnavailable: CodedError<'ORI_CACHE_BUS_UNAVAILABLE', [{ readonly cause: unknown }?]>
 }
 
 export const errors: CacheErrors = {
@@ -17,7 +19,9 @@ export const errors: CacheErrors = {
   MalformedBatch: createError('ORI_CACHE_MALFORMED_BATCH',
     'The source must answer a batch of %s requests with as many promises, in their order; received %s. Mend the load() of the source.', 500),
   NoSource: createError('ORI_CACHE_NO_SOURCE',
-    'No source of users is in scope. The rule: the cache loads from its option "source" or from the plugin that fills the slot "source". Give the option, or register @orientor/smart-sync in the same scope.', 500)
+    'No source of users is in scope. The rule: the cache loads from its option "source" or from the plugin that fills the slot "source". Give the option, or register @orientor/smart-sync in the same scope.', 500),
+  BusUnavailable: createError('ORI_CACHE_BUS_UNAVAILABLE',
+    'The change could not be announced to the other instances: the bus is not connected. The rule: this instance has forgotten the user, the others keep theirs until they hear of the change or it is too old. Announce it again later.', 503)
 }
 
 /** Codes of the errors above. */

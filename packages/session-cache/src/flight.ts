@@ -11,6 +11,8 @@ export interface Landing extends Loaded {
   readonly hintMs: number
   /** False: a preload, which does not create users; "unknown" is then no last word. */
   readonly byIdentity: boolean
+  /** Whether the provider was asked whatever the timestamps said. */
+  readonly forced: boolean
 }
 
 /** What a waiter demands of the load that answers it. */
@@ -22,18 +24,22 @@ export interface Demand {
   readonly maxAgeMs: number
   readonly hintMs: number
   readonly byIdentity: boolean
+  readonly forced: boolean
 }
 
 /**
  * One load on its way. It counts from its departure, the instant before the source is asked: what is announced from then on raises its
- * floor, and its record is stored only if the revision is not below the floor and nothing was flushed meanwhile. What was announced
- * before the departure will be read, and does not matter to it.
+ * floor, and its record is stored only if the revision is not below the floor, nothing was flushed and no epoch of the bus ended meanwhile.
+ * What was announced before the departure will be read, and does not matter to it.
  */
 export class Flight implements Loaded {
   readonly keyHash: SessionKeyHash
   readonly request: LoadRequest
   readonly landing: Promise<Landing>
-  #epoch: number | null = null
+  /** What memory had of the user at its departure. */
+  replaces: SessionEntry | null = null
+  #generation: number | null = null
+  #epoch = 0
   #floor = -Infinity
   #loadedAtMs = NaN
   #loadedWallMs = NaN
@@ -48,11 +54,16 @@ export class Flight implements Loaded {
   }
 
   get departed (): boolean {
-    return this.#epoch !== null
+    return this.#generation !== null
   }
 
   get floor (): number {
     return this.#floor
+  }
+
+  /** The epoch of the bus at its departure; 0 without a bus. */
+  get epoch (): number {
+    return this.#epoch
   }
 
   get loadedAtMs (): number {
@@ -68,7 +79,8 @@ export class Flight implements Loaded {
   }
 
   /** The source is asked now. */
-  depart (epoch: number, monotonicMs: number, wallMs: number): void {
+  depart (generation: number, epoch: number, monotonicMs: number, wallMs: number): void {
+    this.#generation = generation
     this.#epoch = epoch
     this.#loadedAtMs = monotonicMs
     this.#loadedWallMs = wallMs
@@ -79,9 +91,14 @@ export class Flight implements Loaded {
     if (this.departed) this.#floor = Math.max(this.#floor, revision ?? Infinity)
   }
 
+  /** Whether it was overtaken whatever it brings: nobody who comes now may share it. */
+  isOutrun (generation: number, epoch: number): boolean {
+    return this.departed && (this.#floor === Infinity || this.#generation !== generation || this.#epoch !== epoch)
+  }
+
   /** Whether what was loaded may be stored. */
-  mayStore (record: UserRecord, epoch: number): boolean {
-    return this.#epoch === epoch && record.revision >= this.#floor
+  mayStore (record: UserRecord, generation: number, epoch: number): boolean {
+    return !this.isOutrun(generation, epoch) && record.revision >= this.#floor
   }
 }
 
@@ -98,5 +115,6 @@ export function answers (landing: Landing, demand: Demand, boarding: Boarding): 
   if (landing.record.revision < boarding.floor) return false
   if (boarding.departed && ageOf(landing, demand.monotonicMs, demand.wallMs) >= demand.maxAgeMs) return false
   if (demand.byIdentity && !landing.byIdentity && landing.record.kind === 'unknown') return false
+  if (demand.forced && !landing.forced) return false
   return landing.hintMs >= demand.hintMs
 }

@@ -1,10 +1,10 @@
 import type { Instrument } from '@orientor/session-contract/core'
-import type { CacheStats } from './cache-stats.js'
+import type { SessionCacheStats } from './cache-stats.js'
 
-type Reading = ReadonlyArray<readonly [label: Readonly<Record<string, string>>, count: keyof CacheStats]>
+type Reading = ReadonlyArray<readonly [label: Readonly<Record<string, string>>, count: keyof SessionCacheStats]>
 
 /** What a cache shows to monitoring, beside its counters. */
-export function cacheInstruments (stats: () => CacheStats): readonly Instrument[] {
+export function cacheInstruments (stats: () => SessionCacheStats): readonly Instrument[] {
   const instrument = (kind: Instrument['kind'], name: string, unit: string, help: string, reading: Reading): Instrument => ({
     name: `orientor.session_cache.${name}`,
     kind,
@@ -35,6 +35,9 @@ export function cacheInstruments (stats: () => CacheStats): readonly Instrument[
     ]),
     instrument('gauge', 'entries', '{entry}', 'Entries in memory', [[{ kind: 'user' }, 'entries'], [{ kind: 'negative' }, 'negativeEntries']]),
     instrument('gauge', 'in_flight', '{load}', 'Loads on their way', [[{}, 'inFlight']]),
+    instrument('counter', 'circuit_openings', '{opening}', 'Times that the circuit to the source opened', [[{}, 'circuitOpenings']]),
+    instrument('counter', 'circuit_refusals', '{load}', 'Loads turned away by the open circuit', [[{}, 'circuitRefusals']]),
+    instrument('gauge', 'circuit_open', '{circuit}', 'Whether the circuit to the source is open', [[{}, 'circuitOpen']]),
     instrument('gauge', 'waiting', '{lookup}', 'Lookups that wait for a load', [[{}, 'waiting']])
   ])
 }

@@ -1,10 +1,9 @@
-import { SourceUnavailable, startDeadline, type Clock, type Deadline, type LoadRequest, type UserRecord, type UserSource } from '@orientor/session-contract/core'
-import { errors } from './errors.js'
+import { SourceUnavailable, startDeadline, type Clock, type LoadRequest, type UserRecord, type UserSource } from '@orientor/session-contract/core'
 
 /** How a batcher gathers. */
 export interface LoadBatcherOptions {
-  /** Where users come from; asked for at each batch. Null: nowhere. */
-  readonly source: () => UserSource | null
+  /** Takes a batch to the source. May throw; must answer with one promise per request. */
+  readonly send: UserSource['load']
   readonly clock: Clock
   /** How long a batch may take from its sending, in milliseconds. */
   readonly loadTimeoutMs: number
@@ -30,7 +29,7 @@ interface Waiting {
  * A batch is on its way until the first of its answers is there. A lone load waits for nothing but the end of its turn.
  */
 export class LoadBatcher {
-  readonly #source: () => UserSource | null
+  readonly #ask: UserSource['load']
   readonly #clock: Clock
   readonly #loadTimeoutMs: number
   readonly #nextTurn: (callback: () => void) => void
@@ -43,7 +42,7 @@ export class LoadBatcher {
   #gathering = false
 
   constructor (options: LoadBatcherOptions) {
-    this.#source = options.source
+    this.#ask = options.send
     this.#clock = options.clock
     this.#loadTimeoutMs = options.loadTimeoutMs
     this.#nextTurn = options.nextTurn ?? (callback => { setImmediate(callback) })
@@ -56,8 +55,7 @@ export class LoadBatcher {
    * Asks the source for one user, with others.
    *
    * @param departed - called in the instant before the source is asked
-   * @returns what the source answers, unchecked; rejects as the source does, with SourceUnavailable at the deadline, with
-   *   ORI_CACHE_MALFORMED_BATCH when the source breaks its contract, with ORI_CACHE_NO_SOURCE when there is none
+   * @returns what the source answers, unchecked; rejects as `send` throws and the source does, and with SourceUnavailable at the deadline
    */
   load (request: LoadRequest, departed: () => void): Promise<UserRecord> {
     return new Promise((resolve, reject) => {
@@ -88,7 +86,7 @@ export class LoadBatcher {
     for (const waiting of batch) waiting.departed()
     let replies: ReadonlyArray<Promise<UserRecord>>
     try {
-      replies = this.#ask(batch, deadline)
+      replies = this.#ask(batch.map(waiting => waiting.request), deadline)
     } catch (error) {
       deadline.release()
       for (const waiting of batch) waiting.reject(error)
@@ -114,16 +112,7 @@ export class LoadBatcher {
       arrive()
     }, { once: true })
     batch.forEach((waiting, index) => {
-      Promise.resolve(replies[index]!).then(waiting.resolve, waiting.reject).finally(settle)
+      replies[index]!.then(waiting.resolve, waiting.reject).finally(settle)
     })
-  }
-
-  #ask (batch: readonly Waiting[], deadline: Deadline): ReadonlyArray<Promise<UserRecord>> {
-    const source = this.#source()
-    if (source === null) throw new errors.NoSource()
-    const replies: unknown = source.load(batch.map(waiting => waiting.request), deadline)
-    if (Array.isArray(replies) && replies.length === batch.length) return replies as ReadonlyArray<Promise<UserRecord>>
-    if (Array.isArray(replies)) for (const reply of replies) Promise.resolve(reply).catch(() => {})
-    throw new errors.MalformedBatch(batch.length, Array.isArray(replies) ? `a list of ${replies.length}` : `a value of type ${typeof replies}`)
   }
 }

@@ -2,6 +2,7 @@ import {
   callable, durationMs, integer, invalidOption, objectWith, optional, readOptions, systemClock, withDefault,
   type Clock, type OptionRules, type UserSource
 } from '@orientor/session-contract/core'
+import type { InvalidationBus } from './coherence/invalidation-bus.js'
 
 /** Options of the session cache. All times are milliseconds. */
 export interface SessionCacheOptions {
@@ -25,12 +26,22 @@ export interface SessionCacheOptions {
   readonly negativeTtlMs?: number
   /** How often users who are too old to be served at all are dropped. Default is 300000 (5 minutes). */
   readonly cleanupIntervalMs?: number
-  /** How long the source may take for a batch of loads. Default is 2000. */
+  /**
+   * How long the source may take for a batch of loads. Default is 2000, or with a bus what its bound leaves: maxStalenessMs - heartbeatIntervalMs -
+   * heartbeatTimeoutMs, which it must not be above, so that users in constant use stay fresh while a heartbeat is late.
+   */
   readonly loadTimeoutMs?: number
+  /** How many loads may be under way at once; requests that need one more are answered with a stale user or 503. Default is 20000. */
+  readonly maxLoads?: number
   /** How many requests may wait for loads at once; those beyond are answered with a stale user or 503. Default is 20000. */
   readonly maxWaiters?: number
   /** Where users come from. Default is the source of the scope (see @orientor/smart-sync). */
   readonly source?: UserSource
+  /**
+   * What brings changes from other instances, and bounds how old a user may be: postgresBus() of `@orientor/session-cache/postgres`. One bus per cache.
+   * Default is none: other instances' changes are seen when an entry expires.
+   */
+  readonly bus?: InvalidationBus
   /** Time. Default is the clock of the process. */
   readonly clock?: Clock
   /** Chance, from 0 to 1, for the jitter. Default is Math.random. */
@@ -38,13 +49,15 @@ export interface SessionCacheOptions {
 }
 
 /** The options with every default in place. */
-export interface SessionCacheSettings extends Required<Omit<SessionCacheOptions, 'source'>> {
+export interface SessionCacheSettings extends Required<Omit<SessionCacheOptions, 'source' | 'bus'>> {
   readonly source: UserSource | null
+  readonly bus: InvalidationBus | null
 }
 
 type Input = { readonly [K in keyof SessionCacheOptions]-?: SessionCacheOptions[K] | undefined }
 
 const owner = '@orientor/session-cache'
+const defaultLoadTimeoutMs = 2000
 
 const rules: OptionRules<Input> = {
   expireAfterMs: withDefault(durationMs(), 900_000),
@@ -53,11 +66,34 @@ const rules: OptionRules<Input> = {
   staleIfErrorMs: withDefault(durationMs({ min: 0 }), 900_000),
   negativeTtlMs: withDefault(durationMs({ min: 0, max: 60_000 }), 5_000),
   cleanupIntervalMs: withDefault(durationMs(), 300_000),
-  loadTimeoutMs: withDefault(durationMs(), 2_000),
+  loadTimeoutMs: optional(durationMs()),
+  maxLoads: withDefault(integer({ min: 1 }), 20_000),
   maxWaiters: withDefault(integer({ min: 1 }), 20_000),
   source: optional(objectWith<UserSource>('a source of users: an object with load(batch, deadline)', ['load'])),
+  bus: optional(objectWith<InvalidationBus>('a bus: an InvalidationBus such as postgresBus() makes', ['start', 'subscribe', 'onTrust', 'publish', 'status', 'close'])),
   clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock),
   random: withDefault(callable<() => number>('() => number from 0 to 1'), Math.random)
+}
+
+/**
+ * Refuses a load that could take as long as the bound of a bus: whoever shares a load is answered by what was read when it began.
+ *
+ * @throws ORI_CONTRACT_INVALID_OPTION naming both
+ */
+export function checkLoadTimeout (loadTimeoutMs: number, maxStalenessMs: number): void {
+  if (loadTimeoutMs < maxStalenessMs) return
+  throw invalidOption(owner, `option "loadTimeoutMs" must be below maxStalenessMs (${maxStalenessMs}), because a load's answer is as old as the load; received ${loadTimeoutMs}.`)
+}
+
+/** What a load may take at most, so that a user in constant use is loaded again before the bound of the bus, even while a heartbeat is late. */
+function loadTimeoutOf (given: number | undefined, bus: InvalidationBus | undefined): number {
+  if (bus === undefined) return given ?? defaultLoadTimeoutMs
+  const { leaseMs, trust: { maxStalenessMs } } = bus
+  const roomMs = maxStalenessMs - leaseMs
+  if (given !== undefined && given > roomMs) {
+    throw invalidOption(owner, `option "loadTimeoutMs" must not be above what the bus leaves, maxStalenessMs - heartbeatIntervalMs - heartbeatTimeoutMs (${maxStalenessMs} - ${leaseMs} = ${roomMs}); received ${given}. Write loadTimeoutMs: ${roomMs}, or give the bus maxStalenessMs: ${given + leaseMs}.`)
+  }
+  return given ?? Math.min(defaultLoadTimeoutMs, roomMs)
 }
 
 /**
@@ -71,5 +107,5 @@ export function resolveOptions (input: SessionCacheOptions | undefined): Session
   if (refreshAfterMs > read.expireAfterMs) {
     throw invalidOption(owner, `option "refreshAfterMs" must not be above expireAfterMs (${read.expireAfterMs}); received ${refreshAfterMs}.`)
   }
-  return Object.freeze({ ...read, refreshAfterMs, source: read.source ?? null })
+  return Object.freeze({ ...read, refreshAfterMs, loadTimeoutMs: loadTimeoutOf(read.loadTimeoutMs, read.bus), source: read.source ?? null, bus: read.bus ?? null })
 }

@@ -1,12 +1,12 @@
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { identified, sessionHub, sessionKey, type Component, type Deadline, type SessionKey, type UserSource } from '@orientor/session-contract'
-import type { CacheStats } from './cache-stats.js'
+import { identified, sessionHub, sessionKey, sessionKeyHash, type Component, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
+import type { SessionCacheStats } from './cache-stats.js'
 import { Cleanup } from './cleanup.js'
 import { DatabaseSessionManager } from './database-session-manager.js'
 import { cacheInstruments } from './instruments.js'
-import { resolveOptions, type SessionCacheOptions } from './options.js'
-import type { Preloaded, UserSessionCache } from './user-session-cache.js'
+import { resolveOptions, type SessionCacheOptions, type SessionCacheSettings } from './options.js'
+import type { WarmedUp } from './warm-up.js'
 
 /** A user, by key or by the two parts of it. */
 export type InvalidationTarget = SessionKey | { readonly issuer: string, readonly subject: string }
@@ -14,18 +14,29 @@ export type InvalidationTarget = SessionKey | { readonly issuer: string, readonl
 /** The cache of this scope, as the app sees it. */
 export interface SessionCache {
   /**
-   * Drops a user on this instance: the next request loads anew. Returns whether the user was in memory.
+   * Drops a user on this instance, at once: the next request loads anew. Returns whether the user was in memory here. With a bus the other instances are told
+   * behind it; when that fails, it is logged.
    *
    * @throws ORI_CONTRACT_INVALID_SESSION_KEY when issuer or subject cannot name a user
    */
   invalidateUser (target: InvalidationTarget): boolean
-  /** Drops all users on this instance and returns how many that were. The reason goes to the log. */
+  /** Drops all users on this instance, at once, and returns how many that were; with a bus the others are told, too. The reason goes to the log. */
   invalidateAll (reason: string): number
   /** Loads users before anybody asks for them. */
-  preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<Preloaded>
-  stats (): CacheStats
+  preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<WarmedUp>
+  /**
+   * Loads a user anew, whatever is in memory, and answers with what the source says; creates nobody. `force` (default false) also asks the
+   * provider, whatever the timestamps say.
+   *
+   * @throws SourceUnavailable when the source cannot be asked; what the source throws when that is a defect; ORI_CACHE_MALFORMED_RECORD;
+   *   ORI_CONTRACT_INVALID_SESSION_KEY when issuer or subject cannot name a user
+   */
+  refresh (target: InvalidationTarget, options?: { readonly force?: boolean }): Promise<UserRecord>
+  stats (): SessionCacheStats
   /** Resolves when no load is on its way. */
   idle (): Promise<void>
+  /** Begins no further load and resolves when the last one has ended; what is in memory is served on. The app's close() does it. */
+  close (): Promise<void>
 }
 
 declare module 'fastify' {
@@ -38,6 +49,7 @@ const name = '@orientor/session-cache'
 
 const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) => {
   const settings = resolveOptions(input)
+  const { bus } = settings
   const hub = sessionHub(fastify)
   let source: UserSource | null = null
   let unsubscribe: (() => void) | undefined
@@ -45,27 +57,59 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   const sourceOfScope = (): UserSource | null => {
     if (source === null) {
       source = settings.source ?? hub.slots.source ?? null
-      unsubscribe = source?.onChange?.(change => { cache.apply(change) })
+      unsubscribe = source?.onChange?.(change => {
+        cache.apply(change)
+        if (bus?.hearsWrites === false) announce(change)
+      })
     }
     return source
   }
   const manager = new DatabaseSessionManager(settings, { source: sourceOfScope })
   const { cache } = manager
 
+  /** Tells the other instances, behind whoever made the change. */
+  const announce = (change: UserChange): void => {
+    bus?.publish(change).catch((err: unknown) => { fastify.log.warn({ err }, 'session cache: the other instances could not be told of a change') })
+  }
   const invalidateAll = (reason: string): number => {
     const dropped = cache.invalidateAll()
     fastify.log.info({ reason, dropped }, 'session cache: all users invalidated')
     return dropped
   }
   hub.fill('resolve', name, (identity, route) => sourceOfScope() === null ? identified : manager.resolve(identity, route))
-  hub.observe(componentOf(cache, () => settings.clock.now(), sourceOfScope, invalidateAll))
+  hub.observe(componentOf(manager, settings, sourceOfScope, invalidateAll))
   fastify.decorate('sessionCache', Object.freeze<SessionCache>({
-    invalidateUser: target => cache.invalidateUser(typeof target === 'string' ? target : sessionKey(target.issuer, target.subject)),
-    invalidateAll,
+    invalidateUser (target) {
+      const key = keyOf(target)
+      const known = cache.invalidateUser(key)
+      announce({ kind: 'user', keyHash: sessionKeyHash(key), revision: null })
+      return known
+    },
+    invalidateAll (reason) {
+      const dropped = invalidateAll(reason)
+      announce({ kind: 'all' })
+      return dropped
+    },
     preload: (keys, deadline) => cache.preload(keys, deadline),
-    stats: () => cache.stats(),
-    idle: () => cache.idle()
+    refresh: async (target, options) => await cache.refresh(keyOf(target), options),
+    stats: () => manager.stats(),
+    idle: () => cache.idle(),
+    close: () => manager.close()
   }))
+
+  if (bus !== null) {
+    bus.subscribe(change => { cache.apply(change) })
+    // What was loaded before trust began is not covered by its proofs.
+    bus.onTrust(({ trusted }) => { if (trusted) void cache.renew() })
+    hub.mention('bus', async () => {
+      const users = sourceOfScope()
+      if (users === null) return `${bus.name}(no source)`
+      // The tables to be watched may be made by the source.
+      await users.ready?.()
+      await bus.start({ watches: users.watches ?? [], report: ({ level, message, sql }) => { fastify.log[level](sql === undefined ? {} : { sql }, message) } })
+      return `${bus.name}(${bus.status().trusted ? 'trusted' : 'not trusted'})`
+    })
+  }
 
   const cleanup = new Cleanup(limit => cache.sweep(limit), settings.clock, settings.cleanupIntervalMs)
   // Not before: the plugin that fills the slot may be registered after this one.
@@ -73,29 +117,40 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   fastify.addHook('onClose', async () => {
     cleanup.stop()
     unsubscribe?.()
-    await cache.close()
+    await bus?.close()
+    await manager.close()
   })
 }
 
-function componentOf (cache: UserSessionCache, now: () => number, source: () => UserSource | null, invalidateAll: (reason: string) => number): Component {
+function keyOf (target: InvalidationTarget): SessionKey {
+  return typeof target === 'string' ? target : sessionKey(target.issuer, target.subject)
+}
+
+function componentOf (manager: DatabaseSessionManager, { bus, clock }: SessionCacheSettings, source: () => UserSource | null, invalidateAll: (reason: string) => number): Component {
+  const { cache, gate } = manager
   return {
     name: 'sessionCache',
-    instruments: cacheInstruments(() => cache.stats()),
-    stats: () => cache.stats(),
-    health: () => {
-      const [status, reason] = source() === null
-        ? ['degraded', 'No source of users is in scope'] as const
-        : cache.counters.lastLoadFailed
-          ? ['degraded', 'The last load failed; known users are served, marked stale once they expire'] as const
-          : ['healthy', 'Users are served from memory'] as const
-      return { status, reason, checkedAtMs: now() }
+    instruments: [...cacheInstruments(() => manager.stats()), ...bus?.instruments ?? []],
+    stats: () => manager.stats(),
+    health () {
+      const flaw = source() === null
+        ? 'No source of users is in scope'
+        : gate.isOpen
+          ? 'The source failed repeatedly and is being probed; known users are served, marked stale once they expire'
+          : cache.counters.lastLoadFailed
+            ? 'The last load failed; known users are served, marked stale once they expire'
+            : bus?.status().trusted === false
+              ? `It is not proven that changes by other instances arrive, so users are kept for ${bus.trust.maxStalenessMs} ms only: ${bus.status().reason}`
+              : null
+      return { status: flaw === null ? 'healthy' : 'degraded', reason: flaw ?? 'Users are served from memory', checkedAtMs: clock.now() }
     },
     admin: {
       async invalidate (target, reason) {
         if (target === 'all') invalidateAll(reason)
         else cache.invalidateUser(target.key)
-        // Nobody passes it on to other instances.
-        return { instances: 1 }
+        if (bus === null) return { instances: 1 }
+        await bus.publish(target === 'all' ? { kind: 'all' } : { kind: 'user', keyHash: sessionKeyHash(target.key), revision: null })
+        return { instances: bus.status().instances }
       },
       preload: (keys, deadline) => cache.preload(keys, deadline),
       recent: async limit => cache.recent(limit)

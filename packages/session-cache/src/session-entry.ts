@@ -1,4 +1,5 @@
 import { createIdentity, outcomeOf, userOutcome, type ActiveRecord, type SessionKey, type SessionKeyHash, type SessionOutcome, type UserOutcome, type UserRecord } from '@orientor/session-contract/core'
+import type { Ageing } from './freshness.js'
 
 // A record of a user who must not pass is the same answer to every identity.
 const anyone = createIdentity({ issuer: 'urn:any', subject: 'anyone' })
@@ -7,17 +8,10 @@ const anyone = createIdentity({ issuer: 'urn:any', subject: 'anyone' })
 export type Leaving = 'evicted' | 'expired' | 'invalidated' | 'replaced'
 
 /** What an entry is made of. */
-export interface SessionEntryParts {
+export interface SessionEntryParts extends Ageing {
   readonly key: SessionKey
   readonly keyHash: SessionKeyHash
   readonly record: UserRecord
-  /** When its load was sent, on both clocks. */
-  readonly loadedAtMs: number
-  readonly loadedWallMs: number
-  /** Ages, in milliseconds, from which a hit starts a load behind it, needs a load first, and is never served again. */
-  readonly refreshAfterMs: number
-  readonly expireAfterMs: number
-  readonly deadAfterMs: number
   /** The newest provider timestamp that the load took notice of; -Infinity when there was none. */
   readonly hintMs: number
 }
@@ -26,7 +20,7 @@ export interface SessionEntryParts {
  * One user in memory: the record, what a hit answers with, and the links of the store, in one flat object,
  * so that a hit reads one place and allocates nothing.
  */
-export class SessionEntry {
+export class SessionEntry implements Ageing {
   readonly key: SessionKey
   readonly keyHash: SessionKeyHash
   readonly revision: number
@@ -38,10 +32,12 @@ export class SessionEntry {
   readonly revoking: ActiveRecord | null
   readonly loadedAtMs: number
   readonly loadedWallMs: number
+  readonly epoch: number
+  readonly refreshAfterMs: number
   readonly expireAfterMs: number
-  readonly deadAfterMs: number
-  /** Put off while a load behind the hits is under way. */
-  refreshAfterMs: number
+  readonly staleIfErrorMs: number
+  /** Until when no further load is started behind a hit, on the monotonic clock. */
+  restsUntilMs: number
   /** Raised when a claim that is newer was followed up. */
   hintMs: number
 
@@ -65,9 +61,11 @@ export class SessionEntry {
     this.revoking = record.kind === 'active' && (record.tokensValidFromMs > 0 || record.revokedSessions.length > 0) ? record : null
     this.loadedAtMs = parts.loadedAtMs
     this.loadedWallMs = parts.loadedWallMs
-    this.expireAfterMs = parts.expireAfterMs
-    this.deadAfterMs = parts.deadAfterMs
+    this.epoch = parts.epoch
     this.refreshAfterMs = parts.refreshAfterMs
+    this.expireAfterMs = parts.expireAfterMs
+    this.staleIfErrorMs = parts.staleIfErrorMs
+    this.restsUntilMs = -Infinity
     this.hintMs = parts.hintMs
     this.home = null
     this.left = null

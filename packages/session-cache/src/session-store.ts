@@ -78,13 +78,14 @@ export class SessionStore {
     return home !== null && home.store === this && home !== this.#generation ? 'cleared' : null
   }
 
-  /** Puts an entry. One with the same key gives it its place in the queue; else the store makes room first. */
-  put (entry: SessionEntry): void {
+  /** Puts an entry. One with the same key gives it its place in the queue; else the store makes room first. Returns what it evicted for that. */
+  put (entry: SessionEntry): SessionEntry | null {
+    let evicted: SessionEntry | null = null
     this.#dismantle()
     const shard = this.#shardOf(entry.keyHash)
     const held = shard.get(entry.keyHash)
     if (held === undefined) {
-      if (this.#size >= this.maxEntries) this.#evict()
+      if (this.#size >= this.maxEntries) evicted = this.#evict()
       this.#linkNewest(entry)
       this.#size++
       this.counts.stored++
@@ -94,6 +95,7 @@ export class SessionStore {
     }
     entry.home = this.#generation
     shard.set(entry.keyHash, entry)
+    return evicted
   }
 
   /** Takes an entry out; does nothing when it is not held. */
@@ -140,7 +142,7 @@ export class SessionStore {
     return this.#shards[prefix & this.#mask]!
   }
 
-  #evict (): void {
+  #evict (): SessionEntry {
     let candidate = this.#hand ?? this.#oldest!
     for (let steps = 0; candidate.visited && steps < maxHandSteps; steps++) {
       candidate.visited = false
@@ -148,6 +150,7 @@ export class SessionStore {
     }
     this.#hand = candidate
     this.remove(candidate, 'evicted')
+    return candidate
   }
 
   #linkNewest (entry: SessionEntry): void {

@@ -3,11 +3,15 @@ import {
   type Clock, type Deadline, type Identity, type LoadRequest, type SessionKey, type SessionKeyHash, type UserChange, type UserRecord
 } from '@orientor/session-contract/core'
 import { CacheCounters, statsOf, type CacheStats, type MissReason } from './cache-stats.js'
+import { channels, type LoadEvent } from './channels.js'
 import { checkedRecord } from './checked-record.js'
+import type { Trust } from './coherence/trust.js'
 import { answers, Flight, type Demand, type Landing } from './flight.js'
-import { ageOf, freshnessOf, jitteredDown } from './freshness.js'
+import { ageOf, freshnessOf, jitteredDown, type Freshness } from './freshness.js'
+import { startPatience } from './patience.js'
 import { SessionEntry } from './session-entry.js'
 import { SessionStore } from './session-store.js'
+import { WarmUp, type RenewOptions, type WarmedUp } from './warm-up.js'
 
 /** What a cache is made of. */
 export interface UserSessionCacheParts {
@@ -17,9 +21,12 @@ export interface UserSessionCacheParts {
    */
   readonly load: (request: LoadRequest, departed: () => void) => Promise<UserRecord>
   readonly clock: Clock
+  /** What a bus proves; null without a bus. */
+  readonly trust: Trust | null
   /** From 0 to 1, for the jitter. */
   readonly random: () => number
   readonly maxEntries: number
+  readonly maxLoads: number
   readonly maxWaiters: number
   readonly expireAfterMs: number
   readonly refreshAfterMs: number
@@ -27,17 +34,7 @@ export interface UserSessionCacheParts {
   readonly negativeTtlMs: number
 }
 
-/** What a preload did. */
-export interface Preloaded {
-  /** Users that are in memory now, by this preload or from before. */
-  readonly loaded: number
-  /** Users that could not be loaded, or must not pass. */
-  readonly failed: number
-}
-
-/** How many users a preload asks for at once: one batch. */
-const preloadChunk = 500
-/** How long a hit waits after it has started a load behind it before another may, in milliseconds of the entry's age. */
+/** How long no further load is started behind hits of an entry, in milliseconds. */
 const refreshPauseMs = 1000
 
 /**
@@ -53,9 +50,10 @@ export class UserSessionCache {
   readonly #parts: UserSessionCacheParts
   readonly #users: SessionStore
   readonly #barred: SessionStore
+  readonly #warmUp: WarmUp
   readonly #flights = new Map<SessionKeyHash, Flight>()
   readonly #idle: Array<() => void> = []
-  #epoch = 0
+  #generation = 0
   #inFlight = 0
   #waiting = 0
   #closed = false
@@ -64,6 +62,7 @@ export class UserSessionCache {
   constructor (parts: UserSessionCacheParts) {
     this.#parts = parts
     this.#load = parts.load
+    this.#warmUp = new WarmUp(this, parts)
     this.#users = new SessionStore(parts.maxEntries)
     this.#barred = new SessionStore(Math.ceil(parts.maxEntries / 10))
   }
@@ -88,11 +87,28 @@ export class UserSessionCache {
     return this.#users.holds(entry) || this.#barred.holds(entry)
   }
 
+  /** What an entry is good for, at an instant and for a route's `maxStalenessMs`. */
+  judge (entry: SessionEntry, maxStalenessMs: number | null, monotonicMs: number, wallMs: number): Freshness {
+    return freshnessOf(entry, this.#parts.trust, maxStalenessMs, monotonicMs, wallMs)
+  }
+
   /** Counts a hit and tells the store. */
   hit (entry: SessionEntry): void {
     entry.visited = true
     if (entry.active) this.counters.hits++
     else this.counters.negative++
+  }
+
+  /** Counts a lookup that is answered by a user marked stale, and tells the store. */
+  staleHit (entry: SessionEntry): void {
+    entry.visited = true
+    this.counters.stale++
+  }
+
+  /** Why an entry that is there does not answer. */
+  whyRefused (entry: SessionEntry, monotonicMs: number, wallMs: number): MissReason {
+    if (ageOf(entry, monotonicMs, wallMs) >= entry.expireAfterMs) return 'expired'
+    return entry.epoch === this.#epoch ? 'staleness' : 'epoch'
   }
 
   /** Why there is no entry for this identity, as far as its memory goes. */
@@ -109,27 +125,49 @@ export class UserSessionCache {
    *
    * Rejects with SourceUnavailable when the source is not to be had, too many wait already, or the cache is closed; with what the
    * source threw when that is a defect; with ORI_CACHE_MALFORMED_RECORD.
+   *
+   * @param patienceMs - how long to wait; what the load brings is stored all the same. Default is as long as it takes
+   * @returns null when the patience is over
    */
-  async load (request: LoadRequest, demand: Demand): Promise<Landing> {
+  async load (request: LoadRequest, demand: Demand): Promise<Landing>
+  async load (request: LoadRequest, demand: Demand, patienceMs: number): Promise<Landing | null>
+  async load (request: LoadRequest, demand: Demand, patienceMs?: number): Promise<Landing | null> {
     if (this.#waiting >= this.#parts.maxWaiters) throw new SourceUnavailable(`${this.#waiting} requests wait for a load already`)
     const keyHash = sessionKeyHash(request.key)
+    const patience = patienceMs === undefined ? null : startPatience(this.#parts.clock, patienceMs)
     this.#waiting++
     try {
       for (;;) {
-        const flight = this.#flights.get(keyHash) ?? this.#begin(keyHash, request)
+        const flight = this.#flightTo(keyHash) ?? this.#begin(keyHash, request)
         const boarding = { floor: flight.floor, departed: flight.departed }
-        const landing = await flight.landing
-        if (answers(landing, demand, boarding)) return landing
+        const landing = await (patience === null ? flight.landing : Promise.race([flight.landing, patience.isOver]))
+        if (landing === null || answers(landing, demand, boarding)) return landing
       }
     } finally {
       this.#waiting--
+      patience?.release()
     }
   }
 
+  /**
+   * Loads a user anew, by a load that begins after this call, whatever is in memory. Creates nobody.
+   *
+   * Default of `force` is false; true also asks the provider, whatever the timestamps say.
+   *
+   * @returns what the source says; rejects as load() does
+   */
+  async refresh (key: SessionKey, { force = false }: { readonly force?: boolean } = {}): Promise<UserRecord> {
+    const request = { key, ...splitSessionKey(key), identity: null, force }
+    const now = { monotonicMs: this.#parts.clock.monotonic(), wallMs: this.#parts.clock.now() }
+    const landing = await this.load(request, { ...now, maxAgeMs: 0, hintMs: -Infinity, byIdentity: false, forced: force })
+    return landing.record
+  }
+
   /** Loads a user behind a hit, unless a load is on its way. The next attempt for this entry comes a second later at the earliest. */
-  refresh (entry: SessionEntry, request: LoadRequest, ageMs: number): void {
-    entry.refreshAfterMs = ageMs + refreshPauseMs
-    if (this.#closed || this.#flights.has(entry.keyHash)) return
+  refreshBehind (entry: SessionEntry, request: LoadRequest, monotonicMs: number): void {
+    if (monotonicMs < entry.restsUntilMs) return
+    entry.restsUntilMs = monotonicMs + refreshPauseMs
+    if (this.#closed || this.#inFlight >= this.#parts.maxLoads || this.#flightTo(entry.keyHash) !== null) return
     this.counters.refreshes++
     this.#begin(entry.keyHash, request)
   }
@@ -150,26 +188,28 @@ export class UserSessionCache {
 
   /** Drops everything. Loads on their way are not stored. Returns the number of users that were in memory. */
   invalidateAll (): number {
-    this.#epoch++
-    for (const [keyHash, flight] of this.#flights) {
-      if (flight.departed) this.#flights.delete(keyHash)
-    }
+    this.#generation++
     this.#barred.clear()
-    return this.#users.clear()
+    const dropped = this.#users.clear()
+    if (channels.invalidate.hasSubscribers) channels.invalidate.publish({ keyHash: null, revision: null, dropped })
+    return dropped
   }
 
   /**
    * Loads users before anybody asks for them; those that are fresh already are left alone, and no more than `maxEntries` are loaded.
    * Users whom the provider did not confirm are not created. Never rejects for a user who cannot be loaded.
    */
-  async preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<Preloaded> {
-    const wanted = [...new Set(keys)].slice(0, this.#parts.maxEntries)
-    let loaded = 0
-    for (let start = 0; start < wanted.length && deadline?.signal.aborted !== true; start += preloadChunk) {
-      const chunk = await Promise.all(wanted.slice(start, start + preloadChunk).map(key => this.#preloadOne(key)))
-      loaded += chunk.filter(Boolean).length
-    }
-    return { loaded, failed: wanted.length - loaded }
+  preload (keys: readonly SessionKey[], deadline?: Deadline): Promise<WarmedUp> {
+    return this.#warmUp.preload(keys, deadline)
+  }
+
+  /**
+   * Loads the users of epochs of the bus that have ended anew, so that the current one covers them: to be called when the bus is trusted
+   * again. Ends early when the epoch changes once more. Does nothing without a bus. Never rejects.
+   */
+  renew (options: RenewOptions = {}): Promise<WarmedUp> {
+    const epoch = this.#epoch
+    return this.#warmUp.renew(() => this.#users.entries(), entry => entry.epoch === epoch, () => this.#closed || this.#epoch !== epoch, options)
   }
 
   /** The users that were loaded last, newest first. */
@@ -192,7 +232,7 @@ export class UserSessionCache {
         this.#sweeping = null
         return true
       }
-      if (ageOf(next.value, monotonicMs, wallMs) >= next.value.deadAfterMs) this.expire(next.value)
+      if (this.judge(next.value, null, monotonicMs, wallMs) === 'dead') this.expire(next.value)
     }
     return false
   }
@@ -225,22 +265,33 @@ export class UserSessionCache {
   }
 
   #invalidate (keyHash: SessionKeyHash, revision: number | null): boolean {
-    const flight = this.#flights.get(keyHash)
-    flight?.announce(revision)
-    // No revision can satisfy it any more: whoever comes now needs a load that begins now.
-    if (flight?.floor === Infinity) this.#flights.delete(keyHash)
+    this.#flights.get(keyHash)?.announce(revision)
     const known = this.#users.get(keyHash)
-    this.#drop(this.#users, known, revision)
+    const dropped = this.#drop(this.#users, known, revision)
     this.#drop(this.#barred, this.#barred.get(keyHash), revision)
+    if (channels.invalidate.hasSubscribers) channels.invalidate.publish({ keyHash, revision, dropped: dropped ? 1 : 0 })
     return known !== undefined
   }
 
-  #drop (store: SessionStore, entry: SessionEntry | undefined, revision: number | null): void {
-    if (entry !== undefined && (revision === null || entry.revision < revision)) store.remove(entry, 'invalidated')
+  #drop (store: SessionStore, entry: SessionEntry | undefined, revision: number | null): boolean {
+    if (entry === undefined || (revision !== null && entry.revision >= revision)) return false
+    store.remove(entry, 'invalidated')
+    return true
+  }
+
+  /** The load on its way that somebody who comes now may share. */
+  #flightTo (keyHash: SessionKeyHash): Flight | null {
+    const flight = this.#flights.get(keyHash)
+    return flight === undefined || flight.isOutrun(this.#generation, this.#epoch) ? null : flight
+  }
+
+  get #epoch (): number {
+    return this.#parts.trust?.epoch ?? 0
   }
 
   #begin (keyHash: SessionKeyHash, request: LoadRequest): Flight {
     if (this.#closed) throw new SourceUnavailable('The session cache is closed')
+    if (this.#inFlight >= this.#parts.maxLoads) throw new SourceUnavailable(`${this.#inFlight} loads are under way already`)
     this.counters.loads++
     this.#inFlight++
     const flight = new Flight(keyHash, request, flight => this.#fly(flight))
@@ -249,14 +300,17 @@ export class UserSessionCache {
   }
 
   async #fly (flight: Flight): Promise<Landing> {
+    const begunMs = this.#parts.clock.monotonic()
     try {
-      const answer = await this.#load(flight.request, () => { flight.depart(this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now()) })
+      const answer = await this.#load(flight.request, () => { this.#depart(flight) })
       const landing = this.#land(flight, checkedRecord(answer, flight.request))
       this.counters.lastLoadFailed = false
+      if (channels.load.hasSubscribers) this.#publishLoad(flight, begunMs, landing.record.kind, landing.entry !== null)
       return landing
     } catch (error) {
       this.counters.loadFailures++
       this.counters.lastLoadFailed = true
+      if (channels.load.hasSubscribers) this.#publishLoad(flight, begunMs, error instanceof SourceUnavailable ? 'unavailable' : 'defect', false)
       throw error
     } finally {
       if (this.#flights.get(flight.keyHash) === flight) this.#flights.delete(flight.keyHash)
@@ -264,19 +318,37 @@ export class UserSessionCache {
     }
   }
 
+  #publishLoad (flight: Flight, begunMs: number, result: LoadEvent['result'], stored: boolean): void {
+    channels.load.publish({ keyHash: flight.keyHash, result, stored, durationMs: this.#parts.clock.monotonic() - begunMs })
+  }
+
   #land (flight: Flight, record: UserRecord): Landing {
     if (record.kind === 'active') this.counters.syncs[record.sync]++
     const hintMs = Math.max(flight.hintMs, record.kind === 'active' ? record.user.providerUpdatedAt ?? -Infinity : -Infinity)
-    const stored = flight.mayStore(record, this.#epoch)
-    if (!stored) this.counters.loadsOvertaken++
+    const stored = flight.mayStore(record, this.#generation, this.#epoch)
+    if (!stored) this.#overtaken(flight, record)
     return {
       record,
       entry: stored ? this.#store(flight, record, hintMs) : null,
       loadedAtMs: flight.loadedAtMs,
       loadedWallMs: flight.loadedWallMs,
       hintMs,
-      byIdentity: flight.request.identity !== null
+      byIdentity: flight.request.identity !== null,
+      forced: flight.request.force === true
     }
+  }
+
+  #depart (flight: Flight): void {
+    flight.depart(this.#generation, this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now())
+    flight.replaces = this.#users.get(flight.keyHash) ?? this.#barred.get(flight.keyHash) ?? null
+  }
+
+  /** What the waiters are shown is not stored. What it would have replaced must not be shown after it. */
+  #overtaken ({ replaces }: Flight, record: UserRecord): void {
+    this.counters.loadsOvertaken++
+    if (replaces === null || replaces.revision === record.revision) return
+    this.#users.remove(replaces, 'invalidated')
+    this.#barred.remove(replaces, 'invalidated')
   }
 
   #store (flight: Flight, record: UserRecord, hintMs: number): SessionEntry | null {
@@ -289,35 +361,21 @@ export class UserSessionCache {
     if (!active && (negativeTtlMs === 0 || (record.kind === 'unknown' && flight.request.identity === null))) return null
 
     const jitter = random()
-    const expiresMs = active ? jitteredDown(expireAfterMs, jitter) : negativeTtlMs
     const entry = new SessionEntry({
       key: flight.request.key,
       keyHash: flight.keyHash,
       record,
       loadedAtMs: flight.loadedAtMs,
       loadedWallMs: flight.loadedWallMs,
+      epoch: flight.epoch,
       refreshAfterMs: active ? jitteredDown(refreshAfterMs, jitter) : Infinity,
-      expireAfterMs: expiresMs,
-      deadAfterMs: active ? expiresMs + staleIfErrorMs : expiresMs,
+      expireAfterMs: active ? jitteredDown(expireAfterMs, jitter) : negativeTtlMs,
+      staleIfErrorMs: active ? staleIfErrorMs : 0,
       hintMs
     })
-    store.put(entry)
+    const evicted = store.put(entry)
+    if (evicted !== null && channels.evict.hasSubscribers) channels.evict.publish({ keyHash: evicted.keyHash })
     return entry
-  }
-
-  async #preloadOne (key: SessionKey): Promise<boolean> {
-    const monotonicMs = this.#parts.clock.monotonic()
-    const wallMs = this.#parts.clock.now()
-    const known = this.get(key)
-    if (known !== null && freshnessOf(known, ageOf(known, monotonicMs, wallMs), null) === 'fresh') return known.stale !== null
-    const request = { key, ...splitSessionKey(key), identity: null }
-    try {
-      const landing = await this.load(request, { monotonicMs, wallMs, maxAgeMs: Infinity, hintMs: -Infinity, byIdentity: false })
-      return landing.entry?.stale != null
-    } catch {
-      // Counted by the load; a preload is a convenience.
-      return false
-    }
   }
 
   * #everyEntry (): Generator<SessionEntry, void, undefined> {

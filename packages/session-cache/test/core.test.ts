@@ -1,13 +1,14 @@
 import { createHook } from 'node:async_hooks'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import {
   revoked, SourceUnavailable,
   type Identity, type LoadRequest, type RouteSession, type SessionOutcome, type UserRecord, type UserSource
 } from '@orientor/session-contract/core'
 import { ManualClock } from '@orientor/test-kit'
-import { ageOf, cacheInstruments, Cleanup, errors, freshnessOf, LoadBatcher, resolveOptions } from '../src/core.js'
+import { ageOf, cacheInstruments, channels, Cleanup, errors, freshnessOf, LoadBatcher, resolveOptions, type Ageing } from '../src/core.js'
 import { checkedRecord } from '../src/checked-record.js'
 import { jitteredDown } from '../src/freshness.js'
+import { ModelTrust } from './fixtures/model-trust.js'
 import { HandSource, hashOf, identityOf, issuer, keyOf, recordOf, route, setup, setupWith } from './fixtures/setup.js'
 
 const down = new SourceUnavailable('The database is down', { retryAfterMs: 700 })
@@ -19,7 +20,13 @@ function isPromise (value: unknown): value is Promise<SessionOutcome> {
 }
 
 t.test('freshness', async t => {
-  const entry = { loadedAtMs: 1000, loadedWallMs: 50_000, expireAfterMs: 100, deadAfterMs: 150 }
+  const entry: Ageing = { loadedAtMs: 1000, loadedWallMs: 50_000, epoch: 1, refreshAfterMs: 80, expireAfterMs: 100, staleIfErrorMs: 50 }
+  /** As both clocks stand `ageMs` after the load. */
+  const at = (ageMs: number): [number, number] => [1000 + ageMs, 50_000 + ageMs]
+  const prove = (trust: ModelTrust, ageMs: number): ModelTrust => {
+    trust.prove({ monotonic: () => 1000 + ageMs, now: () => 50_000 + ageMs })
+    return trust
+  }
 
   t.test('an age is the larger of what the two clocks say', async t => {
     t.equal(ageOf(entry, 1010, 50_010), 10)
@@ -27,18 +34,62 @@ t.test('freshness', async t => {
     t.equal(ageOf(entry, 1010, 40_000), 10, 'set back: the wall clock says nothing')
   })
 
-  t.test('each bound belongs to the worse side', async t => {
-    t.equal(freshnessOf(entry, 99.9, null), 'fresh')
-    t.equal(freshnessOf(entry, 100, null), 'expired')
-    t.equal(freshnessOf(entry, 149.9, null), 'expired')
-    t.equal(freshnessOf(entry, 150, null), 'dead')
+  t.test('without a bus each bound of age belongs to the worse side', async t => {
+    const expected = [[79.9, 'fresh'], [80, 'due'], [99.9, 'due'], [100, 'suspect'], [149.9, 'suspect'], [150, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, null, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+    t.equal(freshnessOf({ ...entry, staleIfErrorMs: 0 }, null, null, ...at(100)), 'dead')
   })
 
   t.test('a route tightens the bound and never loosens it', async t => {
-    t.equal(freshnessOf(entry, 9, 10), 'fresh')
-    t.equal(freshnessOf(entry, 10, 10), 'expired')
-    t.equal(freshnessOf(entry, 0, 0), 'expired')
-    t.equal(freshnessOf(entry, 120, 1000), 'expired')
+    t.equal(freshnessOf(entry, null, 10, ...at(9)), 'fresh')
+    t.equal(freshnessOf(entry, null, 10, ...at(10)), 'suspect')
+    t.equal(freshnessOf(entry, null, 0, ...at(0)), 'suspect')
+    t.equal(freshnessOf(entry, null, 1000, ...at(120)), 'suspect')
+    t.equal(freshnessOf(entry, null, 1000, ...at(150)), 'dead')
+  })
+
+  t.test('while a bus has proven nothing an entry is fresh until B after its load was sent', async t => {
+    const trust = new ModelTrust(20)
+    const expected = [[15.9, 'fresh'], [16, 'due'], [19.9, 'due'], [20, 'suspect'], [69.9, 'suspect'], [70, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, trust, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+  })
+
+  t.test('a proof of its epoch keeps an entry fresh until B after the proof, and never beyond expireAfterMs', async t => {
+    const trust = prove(new ModelTrust(20), 50)
+    const expected = [[50, 'fresh'], [65.9, 'fresh'], [66, 'due'], [69.9, 'due'], [70, 'suspect'], [119.9, 'suspect'], [120, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, trust, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+    t.equal(freshnessOf(entry, prove(trust, 99), null, ...at(99.9)), 'due')
+    t.equal(freshnessOf(entry, trust, null, ...at(100)), 'suspect')
+    t.equal(freshnessOf(entry, prove(trust, 149), null, ...at(149.9)), 'suspect')
+    t.equal(freshnessOf(entry, trust, null, ...at(150)), 'dead', 'staleIfErrorMs after it was fresh for the last time')
+  })
+
+  t.test('a proof that is older than the load makes nothing older', async t => {
+    t.equal(freshnessOf(entry, prove(new ModelTrust(20), -500), null, ...at(15)), 'fresh')
+  })
+
+  t.test('a route\'s bound is met by a proof as by a load', async t => {
+    const trust = prove(new ModelTrust(20), 50)
+    t.equal(freshnessOf(entry, trust, 5, ...at(54.9)), 'fresh')
+    t.equal(freshnessOf(entry, trust, 5, ...at(55)), 'suspect')
+    t.equal(freshnessOf(entry, trust, 0, ...at(50)), 'suspect')
+  })
+
+  t.test('the age of a proof is the larger of what the two clocks say', async t => {
+    const trust = prove(new ModelTrust(20), 50)
+    t.equal(freshnessOf(entry, trust, null, 1050, 50_069), 'due')
+    t.equal(freshnessOf(entry, trust, null, 1050, 50_070), 'suspect')
+    t.equal(freshnessOf(entry, trust, null, 1069, 40_000), 'due')
+    t.equal(freshnessOf(entry, trust, null, 1070, 40_000), 'suspect')
+  })
+
+  t.test('the proofs of another epoch keep nothing fresh, but the last one of its own lets an entry be served on error for longer', async t => {
+    const trust = prove(new ModelTrust(20), 10)
+    trust.epoch = 2
+    prove(trust, 30)
+    const expected = [[19.9, 'due'], [20, 'suspect'], [79.9, 'suspect'], [80, 'dead']] as const
+    for (const [ageMs, freshness] of expected) t.equal(freshnessOf(entry, trust, null, ...at(ageMs)), freshness, `${ageMs} ms`)
+    t.equal(freshnessOf({ ...entry, epoch: 0 }, trust, null, ...at(70)), 'dead', 'an epoch that proved nothing')
   })
 
   t.test('jitter only ever shortens, by a tenth at most', async t => {
@@ -99,12 +150,12 @@ t.test('records', async t => {
 })
 
 t.test('batches', async t => {
-  const bundle = (options: { readonly maxBatch?: number, readonly source?: UserSource | null } = {}) => {
+  const bundle = (options: { readonly maxBatch?: number, readonly send?: UserSource['load'] } = {}) => {
     const clock = new ManualClock()
     const source = new HandSource()
     const turns: Array<() => void> = []
     const batcher = new LoadBatcher({
-      source: () => options.source === undefined ? source : options.source,
+      send: options.send ?? ((batch, deadline) => source.load(batch, deadline)),
       clock,
       loadTimeoutMs: 2000,
       nextTurn: callback => { turns.push(callback) },
@@ -207,27 +258,12 @@ t.test('batches', async t => {
     await clock.settle()
   })
 
-  t.test('a source that breaks its contract strands nobody', async t => {
-    const broken: ReadonlyArray<readonly [UserSource['load'], { code?: string, message?: string | RegExp }]> = [
-      [() => { throw new Error('boom') }, { message: 'boom' }],
-      [() => [], { code: 'ORI_CACHE_MALFORMED_BATCH', message: /2 requests.*a list of 0/ }],
-      [() => [Promise.reject(new Error('of no interest'))], { code: 'ORI_CACHE_MALFORMED_BATCH' }],
-      [() => 'users' as never, { code: 'ORI_CACHE_MALFORMED_BATCH', message: /type string/ }]
-    ]
-    for (const [source, error] of broken) {
-      const { clock, load, endTurn } = bundle({ source: { load: source } })
-      const loads = [load('ada'), load('bob')]
-      endTurn()
-      for (const load of loads) await t.rejects(load, error as Error)
-      t.equal(clock.pendingTimers, 0)
-    }
-  })
-
-  t.test('without a source there is an error that says what to do', async t => {
-    const { load, endTurn } = bundle({ source: null })
-    const ada = load('ada')
+  t.test('a sending that fails strands nobody', async t => {
+    const { clock, load, endTurn } = bundle({ send: () => { throw new Error('boom') } })
+    const loads = [load('ada'), load('bob')]
     endTurn()
-    await t.rejects(ada, { code: 'ORI_CACHE_NO_SOURCE', message: /option "source"/ })
+    for (const load of loads) await t.rejects(load, { message: 'boom' })
+    t.equal(clock.pendingTimers, 0)
   })
 })
 
@@ -713,6 +749,111 @@ t.test('cleaning up', async t => {
   })
 })
 
+t.test('refresh', async t => {
+  t.test('a user is loaded anew whatever is in memory, and nobody is created', async t => {
+    const { clock, source, manager, cache } = await setupWith(['ada'])
+    const refreshed = cache.refresh(keyOf('ada'))
+    await clock.settle()
+    t.same(source.last.requests, [{ key: keyOf('ada'), issuer, subject: 'ada', identity: null, force: false }])
+    source.last.answer('ada', recordOf('ada', { revision: 2 }, { firstName: 'Ada' }))
+    t.match(await refreshed, { kind: 'active', user: { firstName: 'Ada' } })
+    t.match(manager.resolve(identityOf('ada'), route), { from: 'cache', user: { firstName: 'Ada' } })
+    source.reply = () => ({ kind: 'unknown', revision: 0 })
+    t.match(await cache.refresh(keyOf('ada')), { kind: 'unknown' })
+    t.match(cache.stats(), { entries: 0, lookups: 1 })
+  })
+
+  t.test('with force the provider is asked, by a load of its own that begins after the call', async t => {
+    const { clock, source, manager, cache } = setup()
+    const outcome = manager.resolve(identityOf('ada'), route)
+    await clock.settle()
+    const refreshed = cache.refresh(keyOf('ada'), { force: true })
+    const shared = cache.refresh(keyOf('ada'), { force: true })
+    await clock.settle()
+    t.equal(source.calls.length, 1, 'one at a time')
+    source.last.answer('ada')
+    await outcome
+    await clock.settle()
+    t.match(source.last.requests, [{ identity: null, force: true }])
+    source.last.answer('ada', recordOf('ada', { revision: 2 }))
+    t.match(await refreshed, { revision: 2 })
+    t.match(await shared, { revision: 2 })
+    t.equal(source.calls.length, 2)
+  })
+
+  t.test('a plain load that has not left yet does not do for a forced one', async t => {
+    const { clock, source, manager, cache } = setup()
+    source.reply = request => recordOf('ada', { revision: request.force === true ? 2 : 1 })
+    const outcome = manager.resolve(identityOf('ada'), route)
+    t.match(await cache.refresh(keyOf('ada'), { force: true }), { revision: 2 })
+    await outcome
+    await clock.settle()
+    t.equal(source.calls.length, 2)
+  })
+
+  t.test('it fails as the load fails', async t => {
+    const { source, cache } = await setupWith(['ada'])
+    source.reply = () => { throw down }
+    await t.rejects(cache.refresh(keyOf('ada')), down)
+    source.reply = () => recordOf('eve')
+    await t.rejects(cache.refresh(keyOf('ada')), { code: 'ORI_CACHE_MALFORMED_RECORD' })
+    t.equal(cache.stats().entries, 1)
+  })
+})
+
+t.test('channels', async t => {
+  type Name = keyof typeof channels
+  const listen = (t: Test, ...names: Name[]): Array<readonly [Name, unknown]> => {
+    const heard: Array<readonly [Name, unknown]> = []
+    for (const name of names) {
+      const listener = (event: unknown): void => { heard.push([name, event]) }
+      channels[name].subscribe(listener)
+      t.teardown(() => channels[name].unsubscribe(listener))
+    }
+    return heard
+  }
+  const all: Name[] = ['load', 'invalidate', 'evict', 'stale', 'gate']
+
+  t.test('they are named after the package and what happened', async t => {
+    for (const [name, channel] of Object.entries(channels)) t.equal(channel.name, `orientor:session-cache:${name}`)
+    t.same(Object.keys(channels), all)
+  })
+
+  t.test('loads, evictions, invalidations and stale answers are told; hits are not', async t => {
+    const { clock, source, manager, cache } = await setupWith(['ada'], { maxEntries: 1, expireAfterMs: 1000, refreshAfterMs: 1000 })
+    const heard = listen(t, ...all)
+    manager.resolve(identityOf('ada'), route)
+    t.same(heard, [])
+    const outcome = manager.resolve(identityOf('bob'), route)
+    await clock.settle()
+    clock.advance(30)
+    source.last.answer('bob')
+    await outcome
+    clock.advance(1000)
+    source.reply = () => { throw down }
+    await manager.resolve(identityOf('bob'), route)
+    source.reply = () => recordOf('eve')
+    await t.rejects(cache.refresh(keyOf('bob')))
+    cache.apply({ kind: 'user', keyHash: hashOf('bob'), revision: 1 })
+    cache.apply({ kind: 'user', keyHash: hashOf('bob'), revision: 2 })
+    cache.invalidateUser(keyOf('bob'))
+    cache.invalidateAll()
+    const keyHash = hashOf('bob')
+    t.same(heard, [
+      ['evict', { keyHash: hashOf('ada') }],
+      ['load', { keyHash, result: 'active', stored: true, durationMs: 30 }],
+      ['load', { keyHash, result: 'unavailable', stored: false, durationMs: 0 }],
+      ['stale', { keyHash, ageMs: 1030 }],
+      ['load', { keyHash, result: 'defect', stored: false, durationMs: 0 }],
+      ['invalidate', { keyHash, revision: 1, dropped: 0 }],
+      ['invalidate', { keyHash, revision: 2, dropped: 1 }],
+      ['invalidate', { keyHash, revision: null, dropped: 0 }],
+      ['invalidate', { keyHash: null, revision: null, dropped: 0 }]
+    ])
+    t.notMatch(JSON.stringify(heard), /bob|ada|issuer/)
+  })
+})
+
 t.test('closing', async t => {
   t.test('idle and close wait for the loads on their way; afterwards memory is all there is', async t => {
     const { clock, source, manager, cache } = await setupWith(['ada'])
@@ -768,8 +909,8 @@ t.test('statistics', async t => {
   })
 
   t.test('every instrument reads numbers that are there', async t => {
-    const { cache } = await setupWith(['ada'])
-    const instruments = cacheInstruments(() => cache.stats())
+    const { manager } = await setupWith(['ada'])
+    const instruments = cacheInstruments(() => manager.stats())
     t.equal(new Set(instruments.map(({ name }) => name)).size, instruments.length)
     for (const instrument of instruments) {
       t.ok(instrument.help.length > 0 && instrument.unit.length > 0)
@@ -813,9 +954,9 @@ t.test('options', async t => {
   })
 })
 
-t.test('every error has a code of this package and is a defect', async t => {
+t.test('every error has a code of this package, and is a defect unless it passes', async t => {
   for (const Coded of Object.values(errors) as Array<new () => Error & { code: string, statusCode: number }>) {
     const error = new Coded()
-    t.match(error, { code: /^ORI_CACHE_/, statusCode: 500 })
+    t.match(error, { code: /^ORI_CACHE_/, statusCode: error.code === 'ORI_CACHE_BUS_UNAVAILABLE' ? 503 : 500 })
   }
 })

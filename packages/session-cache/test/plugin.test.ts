@@ -155,6 +155,39 @@ t.test('while the source is down known users are served, marked, and routes may 
   t.match(await component().health(), { status: 'healthy' })
 })
 
+t.test('a user is refreshed by key or by parts', async t => {
+  const { app, source } = await ready(t)
+  await app.inject(as('ada'))
+  source.reply = request => recordOf(request.subject, { revision: 2 }, { firstName: 'Ada' })
+  t.match(await app.sessionCache.refresh({ issuer, subject: 'ada' }, { force: true }), { kind: 'active', revision: 2 })
+  t.match(source.last.requests, [{ force: true, identity: null }])
+  t.match((await app.inject(as('ada'))).json(), { firstName: 'Ada' })
+  t.match(await app.sessionCache.refresh(keyOf('ada')), { kind: 'active' })
+  await t.rejects(app.sessionCache.refresh({ issuer: '', subject: 'ada' }), { code: 'ORI_CONTRACT_INVALID_SESSION_KEY' })
+  t.equal(source.calls.length, 3)
+})
+
+t.test('a source that failed repeatedly is not asked for anybody, and says so', async t => {
+  const { app, source, component } = await ready(t, { expireAfterMs: 1000 })
+  await app.inject(as('ada'))
+  source.reply = () => { throw new SourceUnavailable('The database is down') }
+  for (let request = 0; request < 5; request++) t.equal((await app.inject(as('eve'))).statusCode, 503)
+  const asked = source.calls.length
+  t.match(await app.inject(as('eve')), { statusCode: 503, headers: { 'retry-after': '1' } })
+  t.equal((await app.inject(as('ada'))).statusCode, 200)
+  t.equal(source.calls.length, asked)
+  t.match(await component().health(), { status: 'degraded', reason: /being probed/ })
+  t.match(component().stats(), { circuitOpen: 1, circuitOpenings: 1 })
+})
+
+t.test('closed by itself the cache still serves what is in memory', async t => {
+  const { app } = await ready(t)
+  await app.inject(as('ada'))
+  await app.sessionCache.close()
+  t.equal((await app.inject(as('ada'))).statusCode, 200)
+  t.equal((await app.inject(as('eve'))).statusCode, 503)
+})
+
 t.test('a source that answers nonsense is a defect of the server, not a user', async t => {
   const { app, source } = await ready(t)
   const broken: Array<UserSource['load']> = [() => [], () => { throw new Error('boom') }, () => [Promise.resolve({} as never)], () => [Promise.resolve(recordOf('eve'))]]
@@ -202,7 +235,7 @@ t.test('wrong options are refused at registration', async t => {
 t.test('the package exports the plugin under both names, and types the app', async t => {
   t.equal(sessionCache, named)
   expectTypeOf<FastifyInstance['sessionCache']>().toEqualTypeOf<SessionCache>()
-  expectTypeOf<CacheErrorCode>().toEqualTypeOf<'ORI_CACHE_MALFORMED_RECORD' | 'ORI_CACHE_MALFORMED_BATCH' | 'ORI_CACHE_NO_SOURCE'>()
+  expectTypeOf<CacheErrorCode>().toEqualTypeOf<'ORI_CACHE_MALFORMED_RECORD' | 'ORI_CACHE_MALFORMED_BATCH' | 'ORI_CACHE_NO_SOURCE' | 'ORI_CACHE_BUS_UNAVAILABLE'>()
   // @ts-expect-error there is no such option
   const wrong: SessionCacheOptions = { ttl: 5 }
   t.ok(wrong)
@@ -210,8 +243,8 @@ t.test('the package exports the plugin under both names, and types the app', asy
 
 t.test('nothing but the shell knows Fastify', async t => {
   const core = new URL('../src/core.ts', import.meta.url)
-  for (const file of readdirSync(new URL('.', core))) {
-    if (file === 'plugin.ts' || file === 'index.ts') continue
+  for (const file of readdirSync(new URL('.', core), { recursive: true, encoding: 'utf8' })) {
+    if (file === 'plugin.ts' || file === 'index.ts' || !file.endsWith('.ts')) continue
     t.notMatch(readFileSync(new URL(file, core), 'utf8'), /from '(fastify|fastify-plugin|@orientor\/session-contract)'/, file)
   }
 })

@@ -10,7 +10,7 @@ function entryOf (subject: string): SessionEntry {
   const keyHash = hashes.get(subject) ?? hashOf(subject)
   hashes.set(subject, keyHash)
   return new SessionEntry({
-    key: keyOf(subject), keyHash, record: recordOf(subject), loadedAtMs: 0, loadedWallMs: 0, refreshAfterMs: 80, expireAfterMs: 100, deadAfterMs: 200, hintMs: 0
+    key: keyOf(subject), keyHash, record: recordOf(subject), loadedAtMs: 0, loadedWallMs: 0, epoch: 0, refreshAfterMs: 80, expireAfterMs: 100, staleIfErrorMs: 100, hintMs: 0
   })
 }
 
@@ -156,7 +156,7 @@ t.test('more requests find their user than with a true LRU of the same size: on 
   const max = 100
   const users = 1000
   const requests = 10_000
-  const template = { key: keyOf('anybody'), record: recordOf('anybody'), loadedAtMs: 0, loadedWallMs: 0, refreshAfterMs: 80, expireAfterMs: 100, deadAfterMs: 200, hintMs: 0 }
+  const template = { key: keyOf('anybody'), record: recordOf('anybody'), loadedAtMs: 0, loadedWallMs: 0, refreshAfterMs: 80, expireAfterMs: 100, staleIfErrorMs: 900_000, epoch: 0, hintMs: 0 }
   const loads = {
     'Zipf 0.8': zipf(users, 0.8, 1),
     'Zipf 1.0': zipf(users, 1, 2),

@@ -5,7 +5,7 @@ export { errors, type CodedError, type ContractErrorCode, type ContractErrors } 
 export { issuerFlaw, maxSubjectBytes, sessionKey, sessionKeyHash, splitSessionKey, subjectFlaw, type SessionKey, type SessionKeyHash } from './session-key.js'
 export { createIdentity, type Identity, type IdentityParts } from './identity.js'
 export type { ActiveRecord, BarredRecord, SessionProfile, SessionUser, UserRecord } from './user.js'
-export { SourceUnavailable, type LoadRequest, type UserChange, type UserSource } from './user-source.js'
+export { SourceUnavailable, type LoadRequest, type UserChange, type UserSource, type WatchedTable } from './user-source.js'
 export {
   anonymous, identified, isRevoked, outcomeOf, refused, revoked, unavailable, userOutcome,
   type AnonymousOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome,

@@ -8,6 +8,21 @@ export type UserChange =
   | { readonly kind: 'user', readonly keyHash: SessionKeyHash, readonly revision: number | null }
   | { readonly kind: 'all' }
 
+/** A table that a load reads, and what of it: what coherence has to watch. Names are exact; nothing is folded to lower case. */
+export interface WatchedTable {
+  /** Left out: found by the search path. */
+  readonly schema?: string
+  readonly table: string
+  /** The column that holds the issuer, or the one issuer of all rows. */
+  readonly issuer: string | { readonly always: string }
+  /** The column that holds the subject. */
+  readonly subject: string
+  /** The column that `UserRecord.revision` comes from, which grows on any change; null: none does. */
+  readonly revision: string | null
+  /** The columns whose changes matter; issuer and subject always do. */
+  readonly columns: readonly string[]
+}
+
 /** One user to load. */
 export interface LoadRequest {
   readonly key: SessionKey
@@ -29,7 +44,12 @@ export interface UserSource {
   /** Subscribes to changes; returns the function that ends the subscription. */
   onChange? (listener: (change: UserChange) => void): () => void
   /** Tables a load reads: what coherence must watch. */
-  readonly watches?: readonly string[]
+  readonly watches?: readonly WatchedTable[]
+  /**
+   * Resolves when loads can be answered, or after a bounded time: to be called when the server becomes ready, as often as one likes.
+   * Rejects when they never will be.
+   */
+  ready? (): Promise<void>
 }
 
 const mark = Symbol.for('@orientor/session-contract/source-unavailable')

@@ -55,13 +55,17 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
     onFailure: error => { fastify.log.warn({ err: error }, 'the tables of smart-sync are not in place yet; trying again') }
   })
   const store = new PostgresUserStore({ pool: () => { gate.pass(); return pool() }, tables, clock, random })
+  // Whoever needs the tables first begins: the hooks of the plugins run in the order of their registration.
+  let starting: Promise<void> | undefined
+  const ready = (): Promise<void> => (starting ??= gate.start(startPatienceMs))
   const sync = new SmartDatabaseSync({
     store,
     provider: options.provider ?? (options.clerk === undefined ? null : new ClerkProvider({ ...options.clerk, clock })),
     claims: options.claims,
     forceSyncAfterMs: options.forceSyncAfterMs,
     parseProfile: options.parseProfile ?? null,
-    clock
+    clock,
+    ready
   })
 
   hub.fill('source', name, sync)
@@ -80,7 +84,7 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   })
   fastify.addHook('onReady', async () => {
     pool()
-    await gate.start(startPatienceMs)
+    await ready()
   })
   fastify.addHook('onClose', async () => { await gate.close() })
 }

@@ -1,6 +1,6 @@
 import {
   SourceUnavailable, sessionKeyHash, type ActiveRecord, type Clock, type Deadline, type Identity, type LoadRequest, type SessionKey, type UserChange,
-  type UserRecord, type UserSource
+  type UserRecord, type UserSource, type WatchedTable
 } from '@orientor/session-contract/core'
 import { applyObservations, type Applied } from './apply-observations.js'
 import { isDue, needsSync } from './change-detection.js'
@@ -23,6 +23,8 @@ export interface SmartDatabaseSyncOptions {
   readonly forceSyncAfterMs: number
   readonly parseProfile: ParseProfile | null
   readonly clock: Clock
+  /** Resolves when the store can be asked. Default: at once. */
+  readonly ready?: () => Promise<void>
 }
 
 /** A user that has to be compared with what is known elsewhere. */
@@ -59,8 +61,12 @@ export class SmartDatabaseSync implements UserSource {
     this.#options = options
   }
 
-  get watches (): readonly string[] {
+  get watches (): readonly WatchedTable[] {
     return this.#options.store.watches
+  }
+
+  async ready (): Promise<void> {
+    await this.#options.ready?.()
   }
 
   /** Why the provider could not be asked the last time; null when it could. */

@@ -44,6 +44,11 @@ export function quotedTable (table: string): string {
   return table.split('.').map(part => `"${part}"`).join('.')
 }
 
+/** The schema that the name gives; undefined when it is found by the search path. */
+export function schemaOf (table: string): string | undefined {
+  return table.includes('.') ? table.slice(0, table.indexOf('.')) : undefined
+}
+
 /** The name without its schema. */
 export function bareTable (table: string): string {
   return table.slice(table.indexOf('.') + 1)

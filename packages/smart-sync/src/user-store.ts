@@ -1,4 +1,4 @@
-import type { Deadline, SessionKey } from '@orientor/session-contract/core'
+import type { Deadline, SessionKey, WatchedTable } from '@orientor/session-contract/core'
 import type { SyncMark } from './change-detection.js'
 import type { Observation, UserState } from './observation.js'
 
@@ -45,7 +45,7 @@ export type WriteResult =
  */
 export interface UserStore {
   /** Tables that find() reads. */
-  readonly watches: readonly string[]
+  readonly watches: readonly WatchedTable[]
   /** Most observations a write() takes. */
   readonly maxWrites: number
   find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>>

@@ -298,7 +298,7 @@ t.test('the gate before the tables', t => {
 
 /** A users table in memory, by the same rules, with switches for what can go wrong. */
 class MemoryStore implements UserStore {
-  readonly watches = ['users']
+  readonly watches = []
   readonly maxWrites = 2
   readonly rows = new Map<SessionKey, StoredUser>()
   readonly calls: string[] = []

@@ -103,6 +103,11 @@ export class TcpProxy {
     return { accepted: this.#accepted, refused: this.#refused, cut: this.#cut, open: this.#pairs.size, swallowedBytes: this.#swallowedBytes }
   }
 
+  /** The local ports of the connections to the server that are open now: how the server knows them. */
+  get serverPorts (): readonly number[] {
+    return [...this.#pairs].flatMap(({ far: { localPort } }) => localPort === undefined ? [] : [localPort])
+  }
+
   get mode (): ProxyMode {
     return this.#mode
   }

@@ -20,8 +20,10 @@ export interface Bytes {
 export async function bytesPer (what: keyof Bytes, count: number): Promise<number> {
   const nowMs = Date.now()
   const verifier = (): TokenVerifier => new TokenVerifier({
-    signature: () => signer,
-    rules: { issuer, audience: null, authorizedParties: null, algorithms: ['RS256'], expiryRequired: true, clockToleranceMs: 5000, maxTokenLifetimeMs: 86_400_000 },
+    policies: [{
+      signature: () => signer,
+      rules: { issuer, audience: null, authorizedParties: null, algorithms: ['RS256'], expiryRequired: true, clockToleranceMs: 5000, maxTokenLifetimeMs: 86_400_000 }
+    }],
     clock: { now: () => nowMs, monotonic: () => 0, setTimer: () => ({ cancel () {} }) },
     // Twice the room, so that no generation of quick-lru is full.
     maxTokens: count * 4,

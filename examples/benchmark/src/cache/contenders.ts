@@ -36,7 +36,7 @@ function sessionStore (maxEntries: number): Contender {
     set (keyHash) {
       loadedAtMs += 0.25
       store.put(new SessionEntry({
-        key, keyHash, record, loadedAtMs, loadedWallMs: 1_760_000_000_000 + loadedAtMs, refreshAfterMs: 700_000.5, expireAfterMs: 900_000.5, deadAfterMs: 1_800_000.5, hintMs: -Infinity
+        key, keyHash, record, loadedAtMs, loadedWallMs: 1_760_000_000_000 + loadedAtMs, refreshAfterMs: 700_000.5, expireAfterMs: 900_000.5, staleIfErrorMs: 900_000.5, epoch: 0, hintMs: -Infinity
       }))
     },
     get size () { return store.size },

@@ -5,6 +5,7 @@ import type { Identity } from '../identity.js'
 import { compileRouteSession, defaultRouteSession, type RouteSession } from '../route-session.js'
 import { anonymous, identified, type SessionOutcome, type Unresolved } from '../session-outcome.js'
 import type { SessionUser } from '../user.js'
+import { holdTick, type HeldTick } from './held-tick.js'
 import { refusalOf } from './refusal.js'
 import { resolveBySource } from './resolve-by-source.js'
 import type { Slots } from './slots.js'
@@ -39,6 +40,11 @@ export interface SessionHub {
   fill<S extends keyof Slots> (slot: S, owner: string, value: NonNullable<Slots[S]>): void
   /** Adds a component for the monitoring routes. */
   observe (component: Component): void
+  /**
+   * Adds `label=text` to the line that says who does what. The text is asked for when the server becomes ready, before any other `onReady` hook of the
+   * session plugins, and the server waits for it: it must come within a bounded time.
+   */
+  mention (label: string, text: () => Promise<string>): void
 }
 
 const protocol = 1
@@ -76,19 +82,21 @@ export function sessionHub (fastify: FastifyInstance): SessionHub {
     fastify.addHook('onRoute', route => { compiled((route.config ??= {}) as CompiledConfig) })
   }
   Object.defineProperty(scope, hubKey, { value: hub })
-  fastify.addHook('onReady', function (done) {
-    this.log.info(`session: ${hub.describe()}`)
-    done()
+  fastify.addHook('onReady', async function () {
+    const mentioned = await hub.mentioned()
+    this.log.info(`session: ${[hub.describe(), ...mentioned].join(' ')}`)
   })
   return hub
 }
 
 class Hub implements SessionHub {
   readonly protocol: number = protocol
+  readonly heldTick: HeldTick = holdTick()
   readonly #parent: Hub | null
   readonly #slots: { -readonly [S in keyof Slots]: Slots[S] } = {}
   readonly #owners: { [S in keyof Slots]?: string } = {}
   readonly #components: Component[] = []
+  readonly #mentions: Array<() => Promise<string>> = []
   #effective: Slots | null = null
 
   constructor (parent: Hub | null) {
@@ -113,6 +121,14 @@ class Hub implements SessionHub {
 
   observe (component: Component): void {
     this.#components.push(component)
+  }
+
+  mention (label: string, text: () => Promise<string>): void {
+    this.#mentions.push(async () => `${label}=${await text()}`)
+  }
+
+  mentioned (): Promise<string[]> {
+    return Promise.all(this.#mentions.map(mention => mention()))
   }
 
   ownerOf (slot: keyof Slots): string {

@@ -1,4 +1,5 @@
-import { sessionKey } from '@orientor/session-contract/core'
+import { sessionKey, type WatchedTable } from '@orientor/session-contract/core'
+import { bareTable, schemaOf } from '../table-names.js'
 import type { StoredUser } from '../user-store.js'
 
 /** What every statement that answers with users selects, of the row called `u`. Instants leave as milliseconds. */
@@ -9,6 +10,22 @@ export const userColumns = `u.id, u.issuer, u.clerk_user_id, u.email, u.first_na
   u.clerk_fingerprint,
   floor(extract(epoch FROM u.tokens_valid_from) * 1000) AS valid_from_ms,
   u.revoked_sessions, u.deleted_at IS NOT NULL AS deleted, u.revision`
+
+/** What of the users table a load reads: the columns above, but for the time of the last sync, which changes no user. */
+export function watchedUsers (users: string): WatchedTable {
+  const schema = schemaOf(users)
+  return Object.freeze({
+    ...(schema === undefined ? {} : { schema }),
+    table: bareTable(users),
+    issuer: 'issuer',
+    subject: 'clerk_user_id',
+    revision: 'revision',
+    columns: Object.freeze([
+      'id', 'email', 'first_name', 'last_name', 'profile_data', 'is_active', 'provider_blocked', 'onboarding_completed', 'clerk_updated_at',
+      'clerk_fingerprint', 'tokens_valid_from', 'revoked_sessions', 'deleted_at'
+    ])
+  })
+}
 
 /** A row as the server sends it: text, or null. */
 export type UserRow = Readonly<Record<string, string | null>>

@@ -1,0 +1,167 @@
+import { randomBytes } from 'node:crypto'
+import { Socket } from 'node:net'
+import { databaseFailureOf, type UserChange } from '@orientor/session-contract/core'
+import pg from 'pg'
+import { errors } from '../errors.js'
+import { heartbeatSql } from '../sql/heartbeat.js'
+import { quotedName, type TriggerSet } from '../sql/install-triggers.js'
+import { changeOf } from './announcement.js'
+import type { Line, LineReports } from './leased-trust.js'
+import { judgeTriggers } from './trigger-check.js'
+
+/** What a line is made of. */
+export interface PostgresLineOptions {
+  readonly connection: pg.ClientConfig
+  readonly channel: string
+  readonly triggers: TriggerSet
+  readonly applicationName: string
+  readonly reports: LineReports
+  /** Takes an announcement; null: one that cannot be read. */
+  readonly announced: (change: UserChange | null) => void
+  /** Takes what a heartbeat found out beside. */
+  readonly observed: (reading: Reading) => void
+}
+
+/** What a heartbeat finds out beside. */
+export interface Reading {
+  /** Share of the queue of notifications that is in use, from 0 to 1. */
+  readonly queueUsage: number
+  readonly instances: number
+}
+
+/** Why a line is of no use where a pooler is in the way, and what to do. */
+export const poolerInTheWay = 'A connection pooler is between this instance and PostgreSQL, where announcements get lost. Give a direct connection as listenUrl'
+
+const poolerPauseMs = 30_000
+const farewellMs = 500
+/** How many turns of the event loop the reading of what has arrived may take. */
+const mostTurns = 1000
+
+const asSent = { getTypeParser: () => (text: string): string => text }
+type Row = Readonly<Record<string, string | null>>
+
+/**
+ * One direct connection that listens. It never opens a transaction, so that the queue of notifications cannot fill up because of it.
+ *
+ * A pooler is recognised by the process id: it hands out its own at the start of a connection, the server's functions tell the real one. The echo alone
+ * would not do: a pooler that shares connections passes on what arrives during a statement of ours, the echo among it, and drops the rest.
+ */
+export class PostgresLine implements Line {
+  readonly #options: PostgresLineOptions
+  readonly #socket = new Socket()
+  readonly #client: pg.Client
+  readonly #pulse = `orientor_pulse_${randomBytes(12).toString('hex')}`
+  #pid = 0
+  #listens = false
+
+  constructor (options: PostgresLineOptions) {
+    this.#options = options
+    this.#client = new pg.Client({ ...options.connection, keepAlive: true, stream: () => this.#socket })
+  }
+
+  open (): void {
+    const client = this.#client
+    const { reports } = this.#options
+    // Before anything can happen; an error without a listener ends the process.
+    client.on('error', error => { reports.down(reasonOf(error)) })
+    client.on('end', () => { reports.down('The connection was closed') })
+    client.on('notification', message => { this.#hear(message) })
+    this.#begin().then(outcome => {
+      if (outcome === null) {
+        this.#listens = true
+        reports.up()
+      } else {
+        reports.down(outcome, outcome === poolerInTheWay ? poolerPauseMs : undefined)
+      }
+    }).catch((error: unknown) => { reports.down(reasonOf(error)) })
+  }
+
+  beat (n: number): void {
+    const { triggers, applicationName, reports, observed } = this.#options
+    this.#query(heartbeatSql, [this.#pulse, String(n), triggers.tables.map(({ table }) => table), `${applicationName}/`, `orientor_${triggers.id}_`], 'orientor_heartbeat').then(([row]) => {
+      observed({ queueUsage: Number(row?.['queue']), instances: Number(row?.['instances']) })
+      reports.taken(n, judgeTriggers(triggers, row?.['tables'] ?? null))
+    }).catch((error: unknown) => { reports.down(reasonOf(error)) })
+  }
+
+  /** Announces on the channel of changes. Rejects when the line does not listen, or is cut before the server has answered. */
+  async announce (announcement: string): Promise<void> {
+    if (!this.#listens) throw new errors.BusUnavailable()
+    try {
+      await this.#query('SELECT pg_catalog.pg_notify($1, $2)', [this.#options.channel, announcement])
+    } catch (cause) {
+      throw new errors.BusUnavailable({ cause })
+    }
+  }
+
+  whenRead (callback: () => void): void {
+    let readBytes = this.#socket.bytesRead
+    let turns = 0
+    // Sockets are read between a timer and an immediate.
+    const look = (): void => {
+      setImmediate(() => {
+        if (this.#socket.bytesRead === readBytes || ++turns === mostTurns) {
+          callback()
+          return
+        }
+        readBytes = this.#socket.bytesRead
+        look()
+      })
+    }
+    look()
+  }
+
+  cut (): void {
+    this.#listens = false
+    this.#socket.destroy()
+  }
+
+  /** Takes leave, and cuts when that is not answered in time. */
+  async close (): Promise<void> {
+    this.#listens = false
+    if (this.#socket.readyState === 'open') {
+      await new Promise<void>(resolve => {
+        const impatience = setTimeout(resolve, farewellMs)
+        this.#socket.once('close', () => {
+          clearTimeout(impatience)
+          resolve()
+        })
+        this.#client.end().catch(() => {})
+      })
+    }
+    this.#socket.destroy()
+  }
+
+  /** Answers why the line is of no use; null when it listens. */
+  async #begin (): Promise<string | null> {
+    const { channel, triggers, applicationName } = this.#options
+    await this.#client.connect()
+    const [row] = await this.#query("SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.set_config('application_name', $1, false)", [`${applicationName}/${triggers.id}`])
+    this.#pid = Number(row?.['pid'])
+    if (this.#pid !== (this.#client as pg.Client & { readonly processID?: number | null }).processID) return poolerInTheWay
+    if (row?.['standby'] === 't') return standby
+    await this.#client.query(`LISTEN ${quotedName(channel)}; LISTEN ${quotedName(this.#pulse)}`)
+    return null
+  }
+
+  #hear ({ channel, payload, processId }: pg.Notification): void {
+    if (channel === this.#options.channel) this.#options.announced(changeOf(payload ?? ''))
+    // Nobody else can send an echo: the server says who sent it.
+    else if (channel === this.#pulse && processId === this.#pid) this.#options.reports.echo(Number(payload))
+  }
+
+  async #query (text: string, values: unknown[], name?: string): Promise<readonly Row[]> {
+    const { rows } = await this.#client.query<Record<string, string | null>>({ text, values, types: asSent, ...(name === undefined ? {} : { name }) })
+    return rows
+  }
+}
+
+const standby = 'The server is a standby, where nothing is announced'
+
+/** What went wrong, in words that hold no secret: a driver's message can name hosts, and a server's can quote. */
+function reasonOf (error: unknown): string {
+  const failure = databaseFailureOf(error)
+  if (failure === 'demoted') return standby
+  const { code } = (error ?? {}) as { code?: unknown }
+  return `The connection ${failure === 'unsent' ? 'could not be made' : 'failed'}${typeof code === 'string' && /^\w{1,40}$/.test(code) ? ` (${code})` : ''}`
+}

@@ -1,0 +1,1 @@
+export { postgresBus, strictTimes, triggerSql, type PostgresBusOptions } from './coherence/postgres-bus.js'

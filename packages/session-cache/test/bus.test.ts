@@ -1,0 +1,419 @@
+import { sessionKey, sessionKeyHash, type UserChange, type WatchedTable } from '@orientor/session-contract/core'
+import { ManualClock, postgresFaults, startPgBouncer, startTcpProxy, testDatabase, until, withoutPgBouncer, type TcpProxy } from '@orientor/test-kit'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { announcementOf, changeOf } from '../src/coherence/announcement.js'
+import type { BusNews, InvalidationBus } from '../src/core.js'
+import { postgresBus, triggerSql, type PostgresBusOptions } from '../src/postgres.js'
+import { busConformance, memoryBus, MemoryHub, type BusHarness } from '../src/testing.js'
+
+const quick = { heartbeatIntervalMs: 200, heartbeatTimeoutMs: 300, maxStalenessMs: 1000 }
+const issuer = 'https://issuer.test'
+const people: WatchedTable = { table: 'people', issuer: { always: issuer }, subject: 'sub', revision: 'rev', columns: ['email', 'profile'] }
+const peopleSql = 'CREATE TABLE people (sub text UNIQUE, rev bigint NOT NULL DEFAULT 1, email text, profile json, seen timestamptz)'
+
+t.test('the bus in memory', async t => {
+  for (const { title, run } of busConformance) {
+    t.test(title, async () => {
+      const hub = new MemoryHub()
+      const clock = new ManualClock()
+      await run({
+        create: async () => memoryBus({ hub, clock }),
+        start: bus => bus.start({ watches: [], report: () => {} }),
+        silence: async () => { hub.hold() },
+        refuse: async () => { hub.refuse() },
+        heal: async () => { hub.heal() },
+        until: async (what, condition) => {
+          for (let step = 0; step < 1000 && !condition(); step++) {
+            clock.advance(10)
+            await clock.settle(1)
+          }
+          if (!condition()) throw new Error(`Not within 10 s: ${what}`)
+        },
+        pass: async ms => { clock.advance(ms) },
+        nowMs: () => clock.monotonic()
+      })
+    })
+  }
+})
+
+t.test('the bus over PostgreSQL', async t => {
+  for (const { title, run } of busConformance) {
+    t.test(title, async t => {
+      const { proxy, make } = await database(t)
+      await run({
+        create: async () => make(),
+        start: bus => bus.start({ watches: [people], report: () => {} }),
+        silence: async () => { proxy.mode = 'black hole' },
+        refuse: async () => {
+          proxy.mode = 'refuse'
+          proxy.reset()
+        },
+        heal: async () => {
+          proxy.mode = 'pass'
+          await new Promise(resolve => { setImmediate(resolve) }) // it listens again
+        },
+        until: (what, condition) => until(what, condition),
+        pass: ms => new Promise(resolve => { setTimeout(resolve, ms) }),
+        nowMs: () => performance.now()
+      } satisfies BusHarness)
+    })
+  }
+})
+
+t.test('announcements', async t => {
+  t.test('are read as they are written, and nothing else is read', async t => {
+    const keyHash = hashOf('user_1')
+    for (const change of [{ kind: 'all' }, { kind: 'user', keyHash, revision: null }, { kind: 'user', keyHash, revision: 12 }] as UserChange[]) {
+      t.same(changeOf(announcementOf(change)), change)
+    }
+    t.same(changeOf(`${keyHash} 9223372036854775807`), { kind: 'user', keyHash, revision: null })
+    for (const stranger of ['', 'x', '**', keyHash.toUpperCase(), keyHash.slice(1), `${keyHash} `, `${keyHash} -1`, `${keyHash} 1.5`, `${keyHash} 1 2`, `${keyHash}\n1`, `${keyHash} 99999999999999999999`, '{"id":1}', 'a'.repeat(7999)]) {
+      t.equal(changeOf(stranger), null, stranger.slice(0, 20))
+    }
+  })
+})
+
+t.test('triggers', async t => {
+  t.test('announce who was changed, with the revision where it grew, and nobody else', async t => {
+    const { start, sql, heard } = await database(t)
+    await start()
+    const said = async (text: string, values?: unknown[]): Promise<string[]> => {
+      await sql(text, values)
+      return await heard()
+    }
+    t.same(await said("INSERT INTO people (sub, rev) VALUES ('a', 1), ('b', 7)"), [announced('a', 1), announced('b', 7)])
+    t.same(await said("UPDATE people SET email = 'x', rev = rev + 1 WHERE sub = 'a'"), [announced('a', 2)])
+    t.same(await said('UPDATE people SET seen = now(), rev = rev + 1'), [], 'of columns that nobody watches')
+    t.same(await said("UPDATE people SET email = 'x' WHERE sub = 'a'"), [], 'of nothing')
+    t.same(await said("UPDATE people SET email = 'y' WHERE sub = 'a'"), [announced('a')], 'a revision that did not grow')
+    t.same(await said('UPDATE people SET profile = \'{"a": 1}\', rev = rev + 1 WHERE sub = \'b\''), [announced('b', 9)], 'a type without equality')
+    t.same(await said("UPDATE people SET sub = 'c', rev = rev + 1 WHERE sub = 'b'"), [announced('c'), announced('b')], 'a key that changed')
+    t.same(await said("DELETE FROM people WHERE sub = 'c'"), [announced('c')])
+    t.same(await said('INSERT INTO people (sub) VALUES (NULL)'), [], 'nobody')
+    t.same(await said("UPDATE people SET sub = 'd', rev = 2 WHERE sub IS NULL"), [announced('d', 2)])
+    t.same(await said("UPDATE people SET sub = NULL WHERE sub = 'd'"), [announced('d')])
+    t.same(await said('DELETE FROM people WHERE sub IS NULL'), [])
+    t.same(await said("INSERT INTO people (sub, rev) VALUES ('a', 1) ON CONFLICT (sub) DO UPDATE SET email = 'z', rev = people.rev + 1"), [announced('a', 4)])
+    t.same(await said("MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN DELETE"), [announced('a')])
+    t.same(await said('TRUNCATE people'), ['*'])
+    t.same(await said("BEGIN; INSERT INTO people (sub) VALUES ('e'); ROLLBACK"), [])
+    await sql('SET session_replication_role = replica')
+    t.same(await said("INSERT INTO people (sub, rev) VALUES ('f', 1)"), [announced('f', 1)], 'whatever the replication role')
+    await sql('RESET session_replication_role')
+    const exotic = ['o\'brien', '"quoted"', 'back\\slash', 'Grüße 🎈', ' leading', '*', '$1', 'a'.repeat(255)]
+    for (const sub of exotic) t.same(await said('INSERT INTO people (sub, rev) VALUES ($1, 3)', [sub]), [announced(sub, 3)])
+  })
+
+  t.test('work on any names of tables and columns', async t => {
+    const { start, sql, heard } = await database(t)
+    const odd = (name: string): string => `"${name.replaceAll('"', '""')}"`
+    const names = { schema: 'Sch"ema', table: "a.b $x$ '\\", issuer: 'ISS %I', subject: "s'ub", revision: 'OLD', column: 'new row' }
+    await sql(`CREATE SCHEMA ${odd(names.schema)}; CREATE TABLE ${odd(names.schema)}.${odd(names.table)} (${odd(names.issuer)} text, ${odd(names.subject)} text, ${odd(names.revision)} int, ${odd(names.column)} point)`)
+    const bus = await start({}, [{ schema: names.schema, table: names.table, issuer: names.issuer, subject: names.subject, revision: names.revision, columns: [names.column] }])
+    t.match(bus.status(), { trusted: true })
+    await sql(`INSERT INTO ${odd(names.schema)}.${odd(names.table)} VALUES ('https://issuer.test', 'a', 5, '(1,2)')`)
+    t.same(await heard(), [announced('a', 5)])
+    await sql(`UPDATE ${odd(names.schema)}.${odd(names.table)} SET ${odd(names.column)} = '(3,4)'`)
+    t.same(await heard(), [announced('a')])
+  })
+
+  t.test('announce a thousand users of a transaction one by one, then that all may have changed', async t => {
+    const { start, sql, heard } = await database(t)
+    await start()
+    await sql("INSERT INTO people (sub) SELECT 's' || i FROM generate_series(1, 1000) AS i")
+    const thousand = await heard()
+    t.equal(thousand.length, 1000)
+    t.notOk(thousand.includes('*'))
+    await sql("INSERT INTO people (sub) SELECT 't' || i FROM generate_series(1, 5000) AS i")
+    const more = await heard()
+    t.equal(more.length, 1001)
+    t.equal(more.filter(one => one === '*').length, 1)
+    await sql("BEGIN; SAVEPOINT a; INSERT INTO people (sub) SELECT 'u' || i FROM generate_series(1, 2000) AS i; ROLLBACK TO a; INSERT INTO people (sub, rev) VALUES ('v', 3); COMMIT")
+    t.same(await heard(), [announced('v', 3)], 'what was rolled back does not count')
+  })
+
+  t.test('never make a write fail, and announce that all may have changed when they cannot tell who did', async t => {
+    const { start, sql, heard } = await database(t)
+    await start()
+    await sql("INSERT INTO people (sub) VALUES ('a')")
+    await heard()
+    await sql("SELECT set_config('orientor.announced', 'rubbish', false)")
+    await sql("UPDATE people SET email = 'a'")
+    t.same(await heard(), ['*'])
+    await sql("SELECT set_config('orientor.announced', '1000', false)")
+    await sql("UPDATE people SET email = 'b'")
+    t.same(await heard(), ['*'], 'whoever forges the count gains nothing')
+    await sql("SELECT set_config('orientor.announced', '', false)")
+    await sql('CREATE ROLE writer; GRANT ALL ON people TO writer; REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC; SET ROLE writer')
+    await sql("UPDATE people SET email = 'c'")
+    await sql('RESET ROLE; GRANT EXECUTE ON FUNCTION pg_notify TO PUBLIC; DROP OWNED BY writer; DROP ROLE writer')
+    t.same(await heard(), ['*'], 'a writer who may not notify')
+    await sql('ALTER TABLE people RENAME COLUMN email TO mail')
+    await sql("UPDATE people SET mail = 'd'")
+    t.same(await heard(), ['*'], 'a column that is gone')
+  })
+
+  t.test('follow what is written to partitions and to tables that inherit', async t => {
+    const { start, sql, heard } = await database(t)
+    await sql(`CREATE TABLE parted (sub text, rev bigint DEFAULT 1, email text) PARTITION BY LIST (email);
+      CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('a'); CREATE TABLE parted_b PARTITION OF parted FOR VALUES IN ('b');
+      CREATE TABLE parent (LIKE parted); CREATE TABLE child () INHERITS (parent)`)
+    const watch = { issuer: { always: issuer }, subject: 'sub', revision: 'rev', columns: ['email'] }
+    const bus = await start({}, [{ ...watch, table: 'parted' }, { ...watch, table: 'parent' }])
+    t.match(bus.status(), { trusted: true })
+    await sql("INSERT INTO parted_a VALUES ('x', 1, 'a'); INSERT INTO child VALUES ('y', 1, 'a')")
+    t.same(await heard(), [announced('x', 1), announced('y', 1)])
+    await sql("UPDATE parted SET email = 'b', rev = rev + 1")
+    t.ok((await heard()).every(one => one.startsWith(announced('x'))), 'a row that moves')
+    const { epoch } = bus.trust
+    await sql('TRUNCATE parted_b')
+    await until('a new epoch', () => bus.trust.epoch > epoch && bus.status().trusted)
+    await sql("CREATE TABLE parted_c PARTITION OF parted FOR VALUES IN ('c')")
+    await until('a newer epoch', () => bus.trust.epoch > epoch + 1 && bus.status().trusted)
+    await heard()
+    await sql("INSERT INTO parted_c VALUES ('z', 1, 'c')")
+    t.same(await heard(), [announced('z', 1)])
+  })
+
+  t.test('are refused on what is not a table', async t => {
+    const { start, sql, news } = await database(t)
+    await sql('CREATE VIEW seen AS SELECT * FROM people')
+    const bus = await start({}, [{ ...people, table: 'seen' }])
+    t.match(bus.status(), { trusted: false, reason: '"seen" is, or is read with, something that is not a table, so that changes cannot be announced' })
+    t.match(news.filter(({ level }) => level === 'warn').at(0)?.message, /could not be put in place \(42809\)/)
+  })
+
+  t.test('of two versions live side by side, and what no instance needs any more is removed', async t => {
+    const { start, sql, heard } = await database(t)
+    const older = await start({}, [{ ...people, columns: ['email'] }])
+    const [first, second] = await Promise.all([start(), start()])
+    for (const bus of [older, first, second]) t.match(bus.status(), { trusted: true })
+    const functions = async (): Promise<number> => Number((await sql("SELECT count(*) FROM pg_proc WHERE proname LIKE 'orientor%'")).rows[0].count)
+    t.equal(await functions(), 2)
+    const { epoch } = older.trust
+    await sql("INSERT INTO people (sub, rev) VALUES ('a', 1)")
+    t.same([...new Set(await heard())], [announced('a', 1)])
+    t.equal(older.trust.epoch, epoch, 'and do not disturb each other')
+    await older.close()
+    await until('the older one is gone', async () => (await sql("SELECT FROM pg_stat_activity WHERE application_name LIKE 'orientor-bus/%'")).rowCount === 2)
+    const third = await start()
+    t.match(third.status(), { trusted: true })
+    await until('what the older one needed is gone', async () => await functions() === 1)
+    t.match(third.status(), { trusted: true })
+  })
+
+  t.test('are put in place once by many instances that start at the same time', async t => {
+    const { start, sql } = await database(t)
+    const buses = await Promise.all(Array.from({ length: 8 }, () => start()))
+    await until('all are trusted', () => buses.every(bus => bus.status().trusted))
+    t.equal((await sql("SELECT FROM pg_trigger WHERE tgname LIKE 'orientor%'")).rowCount, 2)
+    await until('all are counted', () => buses.every(bus => bus.status().instances === 8))
+  })
+
+  t.test('that go missing end trust until they are back', async t => {
+    const { start, sql, heard } = await database(t)
+    const bus = await start()
+    const name = (await sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows[0].tgname
+    for (const harm of [`DROP TRIGGER ${name} ON people`, `ALTER TABLE people DISABLE TRIGGER ${name}`, `ALTER TABLE people ENABLE TRIGGER ${name}`,
+      `CREATE OR REPLACE FUNCTION ${name.replace('_row', '')}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`, `DROP FUNCTION ${name.replace('_row', '')} CASCADE`]) {
+      const { epoch } = bus.trust
+      const provenAtMs = bus.trust.provenAtMs
+      await sql(harm)
+      await until(`trust is lost and found after ${harm}`, () => bus.trust.epoch > epoch && bus.status().trusted)
+      t.ok(bus.trust.lastProofOf(epoch)!.monotonicMs >= provenAtMs)
+      await sql('INSERT INTO people (sub, rev) VALUES ($1, 1)', [harm])
+      t.same(await heard(), [announced(harm, 1)])
+    }
+  })
+
+  t.test('that were absent within one transaction begin a new epoch', async t => {
+    const { start, sql } = await database(t)
+    const bus = await start()
+    const name = (await sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows[0].tgname
+    const { epoch } = bus.trust
+    await sql(`BEGIN; ALTER TABLE people DISABLE TRIGGER ${name}; INSERT INTO people (sub) VALUES ('unseen'); ALTER TABLE people ENABLE ALWAYS TRIGGER ${name}; COMMIT`)
+    await until('a new epoch', () => bus.trust.epoch === epoch + 1)
+    await until('trust', () => bus.status().trusted)
+    await sql('ALTER TABLE people ALTER COLUMN email TYPE varchar(80) USING lower(email), ALTER COLUMN sub TYPE varchar(300)')
+    await sql('VACUUM FULL people')
+    await until('a new epoch after a rewrite', () => bus.trust.epoch > epoch + 1 && bus.status().trusted)
+  })
+
+  t.test('that may not be put in place are asked for, with their SQL, once', async t => {
+    const { url, sql, start, news } = await database(t)
+    await sql("CREATE ROLE app LOGIN PASSWORD 'app'")
+    const app = new URL(url)
+    app.username = app.password = 'app'
+    for (const installTriggers of [true, false]) {
+      news.length = 0
+      const bus = await start({ listenUrl: app.href, installTriggers, channel: `channel_${installTriggers}` })
+      t.match(bus.status(), { trusted: false, reason: 'A trigger that announces changes of "people" is missing' })
+      await until('it was asked for', () => news.some(({ sql }) => sql !== undefined))
+      const asked = news.filter(({ sql }) => sql !== undefined)
+      t.equal(asked.length, 1)
+      t.equal(asked[0]!.sql, triggerSql([people], { channel: `channel_${installTriggers}` }))
+      await sql(asked[0]!.sql!)
+      await sql(asked[0]!.sql!)
+      await until('trust comes', () => bus.status().trusted)
+      await bus.close()
+    }
+    await sql('DROP ROLE app')
+  })
+
+  t.test('wait for a table that is made later', async t => {
+    const { sql, start } = await database(t)
+    await sql('DROP TABLE people')
+    const bus = await start()
+    t.match(bus.status(), { trusted: false, reason: 'The table "people" does not exist' })
+    await sql(peopleSql)
+    await until('trust comes', () => bus.status().trusted)
+  })
+})
+
+t.test('a bus over PostgreSQL', async t => {
+  t.test('ignores what strangers send on its channel, says so once, and is not fooled by an echo of theirs', async t => {
+    const { start, sql, heard, news, changes } = await database(t)
+    const bus = await start()
+    for (const payload of ['', 'hello', '{"user":1}', 'x'.repeat(7999), hashOf('a').slice(0, 63)]) await sql('SELECT pg_notify($1, $2)', ['orientor_user', payload])
+    t.same(await heard(), [])
+    t.equal(news.filter(({ message }) => message.includes('Something else')).length, 1)
+    t.equal(bus.instruments!.find(({ name }) => name.endsWith('announcements'))!.read().find(({ labels }) => labels['kind'] === 'unreadable')!.value, 5)
+    const pulse = /LISTEN "(orientor_pulse_\w+)"/.exec((await sql("SELECT string_agg(query, '') AS text FROM pg_stat_activity WHERE query LIKE '%orientor_pulse%'")).rows[0].text ?? '')?.[1]
+    if (pulse !== undefined) for (let n = 0; n < 50; n++) await sql('SELECT pg_notify($1, $2)', [pulse, String(n)])
+    await sql('SELECT pg_notify($1, $2)', ['orientor_user', `${hashOf('a')} 9007199254740993`])
+    await until('it is heard', () => changes.length === 1)
+    t.same(changes, [{ kind: 'user', keyHash: hashOf('a'), revision: null }])
+  })
+
+  t.test('says once that a pooler is in the way, what to do, and is not fooled by the echo that the pooler lets through', { skip: withoutPgBouncer }, async t => {
+    const { url, make, news } = await database(t)
+    for (const mode of ['transaction', 'session']) {
+      news.length = 0
+      const bus = make({ listenUrl: await startPgBouncer(t, url, { pool_mode: mode }) })
+      await bus.start({ watches: [people], report: one => { news.push(one) } })
+      t.match(bus.status(), { trusted: false, reason: /connection pooler/ })
+      t.match(news, [{ level: 'warn', message: /direct connection as listenUrl/ }])
+      t.equal(bus.trust.provenAtMs, -Infinity)
+      await bus.close()
+    }
+  })
+
+  t.test('comes back from every way to lose a connection, and no error escapes', async t => {
+    const { start, sql, proxy, heard } = await database(t)
+    const bus = await start({ applicationName: 'victim' })
+    const faults: Array<[string, () => unknown]> = [
+      ['terminated', () => sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'victim/%'")],
+      ['reset', () => { proxy.reset() }],
+      ['half-open', () => { proxy.silence() }],
+      ['half-open one way', () => { proxy.silence('to client') }],
+      ['half-open the other way', () => { proxy.silence('to server') }]
+    ]
+    for (const [name, harm] of faults) {
+      const { epoch } = bus.trust
+      await harm()
+      await sql('INSERT INTO people (sub, rev) VALUES ($1, 1)', [`during ${name}`])
+      await until(`trust is back after ${name}`, () => bus.trust.epoch > epoch && bus.status().trusted)
+      await heard()
+      await sql('INSERT INTO people (sub, rev) VALUES ($1, 2)', [name])
+      t.same(await heard(), [announced(name, 2)], name)
+    }
+  })
+
+  t.test('is not put off by a wall clock that jumps, nor by an event loop that stalls for longer than a heartbeat may take', async t => {
+    const { start, directUrl } = await database(t)
+    const bus = await start({ listenUrl: directUrl }) // the proxy would stall, too
+    await until('it has settled', () => bus.trust.provenAtMs > 0)
+    const { epoch } = bus.trust
+    for (let round = 0; round < 3; round++) {
+      const untilMs = performance.now() + 700
+      while (performance.now() < untilMs);
+      await new Promise(resolve => { setTimeout(resolve, 50) })
+    }
+    await until('a proof from after the stall', () => performance.now() - bus.trust.provenAtMs < 600)
+    t.equal(bus.trust.epoch, epoch)
+  })
+
+  t.test('refuses options that cannot hold, and says what to write', async t => {
+    t.throws(() => postgresBus({}), { message: /either "listenUrl" or "connection"/ })
+    t.throws(() => postgresBus({ listenUrl: 'postgres://x', connection: {} }), { message: /either "listenUrl" or "connection"/ })
+    t.throws(() => postgresBus({ listenUrl: 'postgres://user:secret@host/db', maxStalenessMs: 2000 }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /above heartbeatIntervalMs \+ heartbeatTimeoutMs \(1000 \+ 2000\).*Write for example maxStalenessMs: 5000, or for a bound of 2000 heartbeatIntervalMs: 400 and heartbeatTimeoutMs: 800/ })
+    t.throws(() => postgresBus({ listenUrl: 'postgres://x', channel: 'a b' }), { message: /option "channel"/ })
+    t.throws(() => postgresBus({ listenUrl: 'postgres://x', heartbeatIntervalMs: 100 }), { message: /from 200/ })
+    t.throws(() => postgresBus({ listenUrl: 'postgres://user:secret@host/db', connection: {} }), { message: /^(?!.*secret)/ })
+    await t.rejects(postgresBus({ listenUrl: 'postgres://x' }).start({ watches: [], report: () => {} }), { message: /nothing to watch/ })
+  })
+})
+
+function hashOf (subject: string): string {
+  return sessionKeyHash(sessionKey(issuer, subject))
+}
+
+function announced (subject: string, revision?: number): string {
+  return revision === undefined ? hashOf(subject) : `${hashOf(subject)} ${revision}`
+}
+
+interface Bench {
+  /** Through the proxy. */
+  readonly url: string
+  readonly directUrl: string
+  readonly proxy: TcpProxy
+  readonly news: BusNews[]
+  readonly changes: UserChange[]
+  /** What was announced since the last call, as it was written, up to this moment. */
+  heard (): Promise<string[]>
+  sql (text: string, values?: unknown[]): Promise<pg.QueryResult>
+  make (options?: Partial<PostgresBusOptions>): InvalidationBus
+  start (options?: Partial<PostgresBusOptions>, watches?: readonly WatchedTable[]): Promise<InvalidationBus>
+}
+
+/** A database with a table, a proxy in front of it, and buses through that proxy. */
+async function database (t: Test): Promise<Bench> {
+  const { url, server } = await testDatabase(t)
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  await client.query(peopleSql)
+  const proxy = await startTcpProxy(server.port)
+  // A connection of its own sees the announcements as they are.
+  const ear = new pg.Client({ connectionString: url })
+  await ear.connect()
+  await ear.query('LISTEN orientor_user')
+  const texts: string[] = []
+  ear.on('notification', ({ payload }) => { texts.push(payload ?? '') })
+  const through = new URL(url)
+  through.port = String(proxy.port)
+  const open: InvalidationBus[] = []
+  t.teardown(async () => {
+    for (const bus of open) await bus.close()
+    await proxy.stop()
+    await client.end()
+    await ear.end()
+  })
+  const news: BusNews[] = []
+  const changes: UserChange[] = []
+  const make = (options: Partial<PostgresBusOptions> = {}): InvalidationBus => {
+    const bus = postgresBus({ listenUrl: through.href, ...quick, ...options })
+    open.push(bus)
+    return bus
+  }
+  return {
+    url: through.href,
+    directUrl: url,
+    proxy,
+    news,
+    changes,
+    heard: async () => {
+      await ear.query('SELECT 1')
+      const said = texts.splice(0)
+      return said.filter(text => changeOf(text) !== null)
+    },
+    sql: (text, values) => client.query(text, values),
+    make,
+    start: async (options, watches = [people]) => {
+      const bus = make(options)
+      bus.subscribe(change => { changes.push(change) })
+      await bus.start({ watches, report: one => { news.push(one) } })
+      return bus
+    }
+  }
+}

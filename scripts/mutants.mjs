@@ -1,0 +1,53 @@
+// Promises taken out of the code one at a time; `npm run test:mutants` expects the tests to notice each.
+// `without`: what is taken out (text or expression that occurs once), `put`: what comes in its place, `tests`: who has to notice.
+const flight = 'packages/session-cache/src/flight.ts'
+const freshness = 'packages/session-cache/src/freshness.ts'
+const cache = 'packages/session-cache/src/user-session-cache.ts'
+const manager = 'packages/session-cache/src/database-session-manager.ts'
+const gate = 'packages/session-cache/src/source-gate.ts'
+const tokens = 'packages/session-identity/src/token-cache.ts'
+
+const model = ['test/model.test.ts']
+const races = ['test/races.test.ts']
+const core = ['test/core.test.ts']
+const trust = ['test/trust.test.ts', 'test/core.test.ts']
+const outages = ['test/source-gate.test.ts', 'test/core.test.ts']
+
+export const mutants = [
+  // Loads and changes: noticed by hand-written races and, on its own, by the model.
+  { name: 'the floor: a load that brings less than was announced is stored', file: flight, without: ' && record.revision >= this.#floor', put: '', tests: races },
+  { name: 'the same, by the model alone', file: flight, without: ' && record.revision >= this.#floor', put: '', tests: model },
+  { name: 'the flush: a load from before is stored', file: flight, without: ' || this.#generation !== generation', put: '', tests: races },
+  { name: 'the same, by the model alone', file: flight, without: ' || this.#generation !== generation', put: '', tests: model },
+  { name: 'the epoch: a load from before its end is stored', file: flight, without: ' || this.#epoch !== epoch', put: '', tests: trust },
+  { name: 'whoever comes after an invalidation shares the load from before', file: flight, without: 'this.#floor === Infinity || ', put: '', tests: races },
+  { name: 'whoever comes after an announcement shares a load that brings less', file: flight, without: '  if (landing.record.revision < boarding.floor) return false\n', put: '', tests: model },
+  { name: 'a waiter is answered by a load that is too old for it', file: flight, without: '  if (boarding.departed && ageOf(landing, demand.monotonicMs, demand.wallMs) >= demand.maxAgeMs) return false\n', put: '', tests: model },
+  { name: 'a user of before is shown after one that was not stored', file: cache, without: "    this.#users.remove(replaces, 'invalidated')\n", put: '', tests: trust },
+  { name: 'an announcement drops nothing', file: cache, without: "    store.remove(entry, 'invalidated')\n", put: '', tests: model },
+  { name: 'two loads of one user at once', file: cache, without: 'this.#flightTo(keyHash) ?? this.#begin', put: 'this.#begin', tests: model },
+  // Age.
+  { name: 'the bound of the bus', file: freshness, without: ' || stalenessMs >= boundMs', put: '', tests: trust },
+  { name: 'the same, by the model alone', file: freshness, without: ' || stalenessMs >= boundMs', put: '', tests: model },
+  { name: 'a proof counts for users of other epochs', file: freshness, without: 'if (entry.epoch === trust.epoch) ', put: '', tests: trust },
+  { name: 'expireAfterMs under a bus that proves for ever', file: freshness, without: 'ageMs >= entry.expireAfterMs || ', put: '', tests: trust },
+  { name: 'the wall clock: a machine that slept', file: freshness, without: 'Math.max(monotonicMs - loaded.loadedAtMs, wallMs - loaded.loadedWallMs)', put: 'monotonicMs - loaded.loadedAtMs', tests: model },
+  { name: 'the monotonic clock: a wall clock that was set back', file: freshness, without: 'Math.max(monotonicMs - loaded.loadedAtMs, wallMs - loaded.loadedWallMs)', put: 'wallMs - loaded.loadedWallMs', tests: model },
+  { name: 'the bound of what is served on error', file: freshness, without: /overdueMs\(.*\) < entry\.staleIfErrorMs \? 'suspect' : 'dead'/, put: "'suspect'", tests: model },
+  { name: 'jitter lengthens', file: freshness, without: '1 - 0.1 * random', put: '1 + 0.1 * random', tests: core },
+  // Bounds.
+  { name: 'the bound of the negative entries', file: cache, without: 'Math.ceil(parts.maxEntries / 10)', put: 'parts.maxEntries', tests: core },
+  { name: 'the bound of the waiters', file: cache, without: /\n.*this\.#waiting >= this\.#parts\.maxWaiters\) throw .*\n/, put: '\n', tests: core },
+  { name: 'the bound of the loads', file: cache, without: /\n.*this\.#inFlight >= this\.#parts\.maxLoads\) throw .*\n/, put: '\n', tests: model },
+  // Outages.
+  { name: 'the patience with a source that hangs', file: manager, without: 'const patienceMs = 75', put: 'const patienceMs = 60_000', tests: outages },
+  { name: 'the gate never opens', file: gate, without: '    this.#isOpen = true\n', put: '', tests: outages },
+  { name: 'the gate is asked nothing before a load', file: manager, without: 'if (!this.gate.isOpen) return this.#load', put: 'return this.#load', tests: outages },
+  { name: 'failures from before it closed open the gate again', file: gate, without: 'if (era === this.#era) this.#note', put: 'this.#note', tests: outages },
+  { name: 'a defect passes for an outage', file: manager, without: /\n.*if \(!\(error instanceof SourceUnavailable\)\) \{\n.*\n.*\n +\}\n/, put: '\n', tests: core },
+  // Who may pass.
+  { name: 'a revoked token passes on a hit', file: manager, without: 'entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh', put: 'entry.fresh', tests: core },
+  { name: 'a record of another user', file: 'packages/session-cache/src/checked-record.ts', without: "user['issuer'] !== request.issuer || user['subject'] !== request.subject", put: 'false', tests: core },
+  { name: 'the expiry of a token is not checked again on a hit', file: tokens, without: 'nowMs < entry.untilMs && ', put: '', tests: core },
+  { name: 'a withdrawn key still vouches for its tokens', file: tokens, without: ' && entry.key.trusted', put: '', tests: core }
+]

@@ -427,7 +427,7 @@ t.test('the store', t => {
     const { pool, counted, url } = await pools(t, 1)
     const deadline = deadlineIn(t, 10_000)
     await migrate({ pool, tables: defaultTableNames, clock: systemClock })
-    const keys = [{ issuer, subject: 'user_a' }]
+    const keys = [{ key: sessionKey(issuer, 'user_a'), issuer, subject: 'user_a' }]
     const store = storeOn(counted)
     await store.write([observe(issuer, 'user_a', profile, 1_700_000_000_000, true)], null, deadline)
     await store.find(keys, deadline)

@@ -1,8 +1,8 @@
 import t from 'tap'
 import { violationsOf } from '../src/checker/index.js'
-import { seeded } from './simulation/seeded.js'
-import { leased, limits } from './simulation/simulated-instance.js'
-import { simulate, type Fault } from './simulation/simulate.js'
+import { seeded } from './fixtures/simulation/seeded.js'
+import { leased, limits } from './fixtures/simulation/simulated-instance.js'
+import { simulate, type Fault } from './fixtures/simulation/simulate.js'
 
 const faults: readonly Fault[] = ['none', 'half-open', 'drop']
 const seeds = Array.from({ length: 10 }, (_, index) => index + 1)

@@ -57,8 +57,8 @@ async function nothingIsLeft (family: readonly number[]): Promise<void> {
   await until('nothing is left', () => !family.some(isAlive), 20_000)
 }
 
-t.test('Without a terminal it prints what each instance serves, cuts off on a key, and ends by itself', async t => {
-  const cluster = launch(t, '--seconds', '8')
+t.test('Without a terminal it prints what each instance serves, cuts off and heals on a key, and ends on another', async t => {
+  const cluster = launch(t)
   await until('all instances have answered', () => ['one', 'two', 'three'].every(name => cluster.output().includes(`${name}: version `)), lastsAtMostMs)
   const family = cluster.family()
   t.ok(family.length > 8, 'three instances and PostgreSQL run')
@@ -66,10 +66,17 @@ t.test('Without a terminal it prints what each instance serves, cuts off on a ke
   await until('it is cut off', () => /two: .* database cut off/.test(cluster.output()), lastsAtMostMs)
   t.match(cluster.output(), 'two is cut off from the database')
   cluster.type('2')
+  await until('it is healed', () => cluster.output().includes('two is healed'), lastsAtMostMs)
+  cluster.type('q')
   t.equal(await cluster.ended, 0, cluster.output())
-  t.match(cluster.output(), 'two is healed')
-  t.match(cluster.output(), /\n[\d,]+ reads; oldest unmarked user [\d,]+ ms, the bound is 2,000 ms: .*\n$/)
+  t.match(cluster.output(), /\n[\d,]+ reads; oldest unmarked user [\d,]+ ms, the bound is 2,000 ms: held\n$/)
   await nothingIsLeft(family)
+})
+
+t.test('With --seconds it ends by itself', async t => {
+  const cluster = launch(t, '--seconds', '1')
+  t.equal(await cluster.ended, 0, cluster.output())
+  t.match(cluster.output(), / reads; oldest unmarked user /)
 })
 
 t.test('Ctrl-C, which npm sends a second time, leaves no process', async t => {

@@ -89,8 +89,9 @@ export async function runTrial (scenario: Scenario, cluster: Cluster, faults: Po
     const leastMs = profile.maxStalenessMs + convergenceSlackMs
     await pause(leastMs)
     // What the machine withheld is given on top, if it is needed.
-    while ((convergence!.tookMs === Infinity || (scenario.trust !== 'never' && watch.backAfterMs === Infinity)) && performance.now() < healedAtMs + leastMs + lateness.totalMs) await pause(20)
-    return { what, convergence: convergence!, watch, lateMs: lateness.totalMs }
+    const isWell = (): boolean => convergence!.tookMs < Infinity && (scenario.trust === 'never' || watch!.backAfterMs < Infinity || lateness.totalMs > profile.heartbeatTimeoutMs)
+    while (!isWell() && performance.now() < healedAtMs + leastMs + lateness.totalMs) await pause(20)
+    return { what, convergence: convergence!, watch: watch!, lateMs: lateness.totalMs }
   }
 
   await warmUp(doors, list, { trusted: scenario.trust !== 'never' })

@@ -5,7 +5,7 @@ import { convergenceSlackMs, trustSlackMs, type TrialResult } from './trial.js'
 
 /**
  * What a trial broke, in words; empty when it broke nothing. What may not be wrong may never be; what has to come within a time may come later by
- * what the machine withheld from everybody meanwhile.
+ * what the machine withheld from everybody meanwhile. Where it withheld more than a heartbeat may take, no trust can be expected.
  */
 export function verdictOn (result: TrialResult, scenario: Scenario, { maxStalenessMs, heartbeatTimeoutMs }: Profile): readonly string[] {
   const { report, convergedAfterMs, notConverged, trustBackAfterMs, trustLost, rounds, everTrusted, failedUnchanged, lateMs } = result
@@ -18,7 +18,7 @@ export function verdictOn (result: TrialResult, scenario: Scenario, { maxStalene
     [scenario.trust === 'kept' && trustLost > 0 && lateMs < heartbeatTimeoutMs / 2, `trust was lost in ${trustLost} of ${rounds} rounds`],
     [scenario.trust === 'lost' && trustLost < rounds, `trust was lost in ${trustLost} of ${rounds} rounds only: the fault did not strike`],
     [scenario.trust !== 'never' && !everTrusted, 'nobody ever trusted its bus'],
-    [scenario.trust !== 'never' && trustBackAfterMs > trustedWithinMs, `trust was back after ${Math.round(trustBackAfterMs)} ms instead of ${Math.round(trustedWithinMs)}`],
+    [scenario.trust !== 'never' && trustBackAfterMs > trustedWithinMs && lateMs <= heartbeatTimeoutMs, `trust was back after ${Math.round(trustBackAfterMs)} ms instead of ${Math.round(trustedWithinMs)}`],
     [scenario.trust === 'never' && everTrusted, 'a bus was trusted that delivers nothing']
   ]
   return rules.filter(([broken]) => broken).map(([, what]) => what)

@@ -1,53 +1,49 @@
-import { cpus } from 'node:os'
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { startPostgres } from '@orientor/test-kit'
-import { DatabaseConnectionOptimizer } from '@orientor/pool-tuning/core'
+import { machine } from './measure/machine.js'
+import type { PoolPart, PoolTask } from './pool/part.js'
+import { figures, report } from './pool/report.js'
 
-const rounds = 15
-const checkouts = 3000
-const failures = 60
+// The tuned pool beside the stock one: short slices in turn, in several fresh processes, judged by the ratios of neighbours.
 
-const server = await startPostgres()
-const connectionString = server.url()
-const stock = new pg.Pool({ connectionString, max: 5 })
-stock.on('error', () => {})
-const tuned = new DatabaseConnectionOptimizer({ connectionString, environment: {}, size: 5, overflow: 0 })
-await stock.query('CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1)')
-
-interface Queryable { query (text: string): Promise<unknown> }
-async function loop (pool: Queryable, text: string, count: number): Promise<number> {
-  const before = performance.now()
-  for (let index = 0; index < count; index++) await pool.query(text).catch(() => {})
-  return (performance.now() - before) * 1000 / count
-}
-const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!
-
-async function compare (text: string, count: number): Promise<{ stockMicros: number, tunedMicros: number }> {
-  const stockMicros: number[] = []
-  const tunedMicros: number[] = []
-  await loop(stock, text, count)
-  await loop(tuned.pool, text, count)
-  for (let round = 0; round < rounds; round++) {
-    const order = [async () => { stockMicros.push(await loop(stock, text, count)) }, async () => { tunedMicros.push(await loop(tuned.pool, text, count)) }]
-    for (const run of round % 2 === 0 ? order : order.reverse()) await run()
+const { values } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    processes: { type: 'string', default: '7' },
+    pairs: { type: 'string', default: '60' },
+    statements: { type: 'string', default: '200' },
+    failures: { type: 'string', default: '20' }
   }
-  return { stockMicros: median(stockMicros), tunedMicros: median(tunedMicros) }
+})
+
+const server = await startPostgres({ parameters: { fsync: 'off' } })
+try {
+  const connectionString = server.url()
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  await client.query('CREATE TABLE taken (id int PRIMARY KEY); INSERT INTO taken VALUES (1)')
+  await client.end()
+  const task: PoolTask = { connectionString, pairs: Number(values.pairs), statements: Number(values.statements), failures: Number(values.failures) }
+  const description = machine()
+  const parts: PoolPart[] = []
+  for (let index = 0; index < Number(values.processes); index++) parts.push(await measure(task))
+  const result = figures(parts)
+  console.log(`${description}, ${parts.length} processes, ${task.pairs} pairs of slices each\n\n${report(result)}`)
+  if (values.json) console.log(JSON.stringify(result))
+} finally {
+  await server.stop()
 }
 
-const checkout = await compare('SELECT 1', checkouts)
-const failing = await compare('INSERT INTO a VALUES (1)', failures)
-const result = {
-  checkoutOverhead: checkout.tunedMicros / checkout.stockMicros - 1,
-  failingQueryGain: failing.stockMicros / failing.tunedMicros,
-  checkout,
-  failing
+async function measure (task: PoolTask): Promise<PoolPart> {
+  const child = fork(new URL('./pool/worker.js', import.meta.url), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const told = once(child, 'message')
+  const gone = once(child, 'exit')
+  child.send(task)
+  const first = await Promise.race([told, gone])
+  if (child.exitCode !== null && typeof first[0] !== 'object') throw new Error(`A measuring process ended with code ${child.exitCode}`)
+  await gone
+  return first[0] as PoolPart
 }
-console.log(`${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.version}, medians of ${rounds} interleaved rounds`)
-console.table({
-  'SELECT 1 (µs)': { stock: checkout.stockMicros.toFixed(1), tuned: checkout.tunedMicros.toFixed(1), result: `${(result.checkoutOverhead * 100).toFixed(1)} % over stock` },
-  'failing INSERT (µs)': { stock: failing.stockMicros.toFixed(1), tuned: failing.tunedMicros.toFixed(1), result: `${result.failingQueryGain.toFixed(1)} times cheaper` }
-})
-await tuned.close()
-await stock.end()
-await server.stop()
-if (process.argv.includes('--json')) console.log(JSON.stringify(result))

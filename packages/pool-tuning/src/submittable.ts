@@ -26,24 +26,27 @@ export function submit (checkout: () => Promise<pg.PoolClient>, statement: Submi
   checkout().then(client => {
     let over = false
     let isTold = false
-    const finish = (error?: Error | null, result?: unknown): void => {
-      if (over) return
+    const end = (release: Error | boolean | undefined): void => {
       over = true
-      client.release(error ?? undefined)
+      // Where there is a time limit, client.query() put its own callback here, which alone ends that.
+      if (statement.callback !== finish) statement.callback?.(null)
+      client.release(release)
+    }
+    const finish: QueryCallback = (error, result) => {
+      if (over) return
+      end(error ?? undefined)
       if (given !== undefined) given(error ?? null, result)
       else if (!isTold && error !== null && error !== undefined) statement.emit?.('error', error)
     }
-    statement.once?.('end', () => { finish() })
+    statement.once?.('end', () => { finish(null) })
     // client.query() with a time limit hides the events of errors.
     statement.once?.('error', error => {
       isTold = true
-      finish(error)
+      finish(error!)
     })
     // A stream that its reader destroyed tells no more than this, and leaves the connection in the middle of an answer.
     statement.once?.('close', () => {
-      if (over) return
-      over = true
-      client.release(true)
+      if (!over) end(true)
     })
     statement.callback = finish
     try {

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import Fastify, { type FastifyInstance } from 'fastify'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startPostgres, testDatabase } from '@orientor/test-kit'
+import { startPostgres, testDatabase, until } from '@orientor/test-kit'
 import { poolTuning, type PoolTuningOptions } from '../src/index.js'
 
 async function setup (t: Test, options: PoolTuningOptions = {}, prepare: (app: FastifyInstance) => void = () => {}): Promise<{ app: FastifyInstance, url: string, terminateAll: () => Promise<void> }> {
@@ -226,11 +226,13 @@ t.test('a component that lent nothing yet says so', async t => {
 
 t.test('a caller who goes away leaves the handler its own transaction, and nobody else a part of it', async t => {
   let gone = (): void => {}
+  let isHalfway = false
   const hasGone = new Promise<void>(resolve => { gone = resolve })
   const { app } = await setup(t, { size: 1, overflow: 0 }, app => {
     app.post('/move', { pg: { transact: true } }, async request => {
       await request.pg!.query('UPDATE accounts SET amount = amount - 100 WHERE name = $1', ['a'])
       request.raw.once('close', () => { gone() })
+      isHalfway = true
       await hasGone
       await turn(50)
       await request.pg!.query('UPDATE accounts SET amount = amount + 100 WHERE name = $1', ['b'])
@@ -241,9 +243,10 @@ t.test('a caller who goes away leaves the handler its own transaction, and nobod
   await app.listen({ port: 0, host: '127.0.0.1' })
   const socket = connect((app.server.address() as { port: number }).port, '127.0.0.1')
   socket.write('POST /move HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n')
-  await turn(100)
+  await until('the handler is halfway', () => isHalfway)
   socket.destroy()
   await hasGone
+  await until('the handler is done', () => app.pg.pool.idleCount === app.pg.pool.totalCount)
   const { rows } = await app.pg.query('SELECT name, amount FROM accounts ORDER BY name')
   t.same(rows, [{ name: 'a', amount: 0 }, { name: 'b', amount: 100 }])
 })

@@ -423,6 +423,30 @@ t.test('the store', t => {
     await t.rejects(new PostgresUserStore({ pool: () => ({ ...failing('', 0), query: async () => { throw new TypeError('odd') } }), tables: defaultTableNames, clock, random: () => 0 }).ping(startDeadline(clock, 1)), { message: /no SQLSTATE/ })
   })
 
+  t.test('behind a pooler that gives out other connections, statements are sent without a name from the first sign of it on', async t => {
+    const { pool, counted, url } = await pools(t, 1)
+    const deadline = deadlineIn(t, 10_000)
+    await migrate({ pool, tables: defaultTableNames, clock: systemClock })
+    const keys = [{ issuer, subject: 'user_a' }]
+    const store = storeOn(counted)
+    await store.write([observe(issuer, 'user_a', profile, 1_700_000_000_000, true)], null, deadline)
+    await store.find(keys, deadline)
+    const name = counted.statements.at(-1)!
+
+    await pool.query('DEALLOCATE ALL')
+    t.equal((await store.find(keys, deadline)).size, 1, 'not there (26000)')
+    await store.find(keys, deadline)
+    const [named, unnamed, ...later] = counted.statements.slice(2)
+    t.equal(named, name)
+    t.match(unnamed, /^SELECT/)
+    t.strictSame(later, [unnamed], 'not tried again')
+    t.equal(store.statements, 5)
+
+    const other = poolOn(t, url, 1)
+    await other.query(`PREPARE ${name} AS SELECT 1`)
+    t.equal((await storeOn(other).find(keys, deadline)).size, 1, 'there already (42P05)')
+  })
+
   t.test('nothing is sent when no time is left', async t => {
     const { counted } = await pools(t)
     const clock = new ManualClock()

@@ -8,3 +8,4 @@ export { testDatabase, type TestDatabase, type Teardown } from './postgres/test-
 export { type Trouble } from './postgres/write-trouble.js'
 export { TcpProxy, startTcpProxy, type ProxyCounts, type ProxyDirection, type ProxyMode } from './tcp-proxy.js'
 export { until } from './until.js'
+export { Watchdog } from './postgres/watchdog.js'

@@ -79,7 +79,7 @@ interface Pair { readonly near: Socket, readonly far: Socket, readonly toServer:
 export class TcpProxy {
   readonly #server: Server
   readonly #pairs = new Set<Pair>()
-  readonly #target: { readonly port: number, readonly host: string }
+  #target: { readonly port: number, readonly host: string }
   #port = 0
   #mode: ProxyMode = 'pass'
   #accepted = 0
@@ -103,6 +103,11 @@ export class TcpProxy {
     return { accepted: this.#accepted, refused: this.#refused, cut: this.#cut, open: this.#pairs.size, swallowedBytes: this.#swallowedBytes }
   }
 
+  /** The local ports of the connections to the server that are open now: how the server knows them. */
+  get serverPorts (): readonly number[] {
+    return [...this.#pairs].flatMap(({ far: { localPort } }) => localPort === undefined ? [] : [localPort])
+  }
+
   get mode (): ProxyMode {
     return this.#mode
   }
@@ -115,6 +120,11 @@ export class TcpProxy {
       toServer.deliver()
       toClient.deliver()
     }
+  }
+
+  /** Leads new connections somewhere else, as a failover does behind one address; open ones stay. */
+  retarget (port: number, host: string = '127.0.0.1'): void {
+    this.#target = { port, host }
   }
 
   /** The same connection string, through the proxy. */

@@ -152,6 +152,17 @@ t.test('new connections are refused or reset while open ones go on, and open one
   t.ok(proxy.counts.cut >= 1)
 })
 
+t.test('new connections are led somewhere else, open ones stay', async t => {
+  const [first, second] = [await setup(t), await setup(t)]
+  const old = await first.pair()
+  first.proxy.retarget(second.proxy.port)
+  const before = second.proxy.counts.accepted
+  first.dial()
+  await until('the other target is reached', () => second.proxy.counts.accepted > before)
+  old.client.socket.write('stays')
+  await until('the old one stays', () => old.server.heard === 'stays')
+})
+
 t.test('Postgres is spoken to through a proxy, and fails as its fault says', async t => {
   const { url } = await testDatabase(t)
   const proxy = await startTcpProxy(Number(new URL(url).port))

@@ -1,0 +1,26 @@
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+const main = fileURLToPath(new URL('../dist/propagation.js', import.meta.url))
+
+function run (...args: string[]): { readonly status: number | null, readonly stdout: string, readonly stderr: string } {
+  const { PATH = '' } = process.env
+  return spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, main, ...args], { env: { PATH }, encoding: 'utf8' })
+}
+
+t.test('bench:propagation runs, and closes with one JSON object of all its figures', async t => {
+  const { status, stdout, stderr } = run('--json', '--changes', '20')
+  t.equal(status, 0, stderr)
+  const result = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, number>
+  t.strictSame(Object.keys(result).sort(), ['averageMs', 'changes', 'instances', 'maxMs', 'p50Ms', 'p99Ms'])
+  t.match(result, { changes: 20, instances: 3 })
+  t.ok(result['p50Ms']! > 0 && result['p50Ms']! <= result['p99Ms']! && result['p99Ms']! <= result['maxMs']!)
+  t.ok(result['p50Ms']! < 1000, `announced, not expired: ${result['p50Ms']} ms`)
+})
+
+t.test('bench:propagation refuses a senseless number of changes', async t => {
+  const { status, stderr } = run('--changes', '0')
+  t.equal(status, 1)
+  t.match(stderr, '--changes must be a whole number above 0; received "0"')
+})

@@ -1,0 +1,109 @@
+import { startTcpProxy, type TcpProxy } from '@orientor/test-kit'
+import pg from 'pg'
+import type { InstanceSettings } from '../instance/instance-settings.js'
+import { startInstance, type InstanceProcess } from './instance-process.js'
+import { startPeople, type People } from './people.js'
+import { insertRows } from './versioned-rows.js'
+
+/** An instance, and the two ways to the database that can be cut apart. */
+export interface Member {
+  readonly process: InstanceProcess
+  readonly pool: TcpProxy
+  readonly listen: TcpProxy
+}
+
+/** Several instances on one database. */
+export interface Cluster {
+  readonly databaseUrl: string
+  readonly members: readonly Member[]
+  readonly people: People
+  /** Ends every process and every proxy that was started. */
+  stop (): Promise<void>
+}
+
+/** How a cluster is made. Times are milliseconds. */
+export interface ClusterOptions {
+  /** An empty database. */
+  readonly databaseUrl: string
+  /** Where the pools of the instances connect to; default is the database itself. */
+  readonly poolUrl?: string
+  /** Where instances listen to it; default is the database itself. Null: no instance has a bus. */
+  readonly listenUrl?: string | null
+  /** Names of the instances. Default is three. */
+  readonly names?: readonly string[]
+  readonly userCount?: number
+  readonly profile?: Profile
+}
+
+/** The bound, and what keeps it. Milliseconds. */
+export type Profile = Pick<InstanceSettings, 'maxStalenessMs' | 'staleIfErrorMs' | 'expireAfterMs' | 'heartbeatIntervalMs' | 'heartbeatTimeoutMs' | 'loadTimeoutMs'>
+
+/** The bound that session-cache has by itself: five seconds. */
+export const usualProfile: Profile = Object.freeze({
+  maxStalenessMs: 5000, staleIfErrorMs: 900_000, expireAfterMs: 900_000, heartbeatIntervalMs: 1000, heartbeatTimeoutMs: 2000, loadTimeoutMs: 2000
+})
+
+/** A bound of two seconds. */
+export const strictProfile: Profile = Object.freeze({
+  maxStalenessMs: 2000, staleIfErrorMs: 900_000, expireAfterMs: 900_000, heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800, loadTimeoutMs: 750
+})
+
+/**
+ * Starts instances on an empty database, with a row for every user.
+ *
+ * @throws when something does not start; what was started is stopped then
+ */
+export async function startCluster ({ databaseUrl, poolUrl = databaseUrl, listenUrl = databaseUrl, names = ['a', 'b', 'c'], userCount = 12, profile = strictProfile }: ClusterOptions): Promise<Cluster> {
+  const closers: Array<() => Promise<unknown>> = []
+  const stop = async (): Promise<void> => {
+    const results = await Promise.allSettled(closers.splice(0).map(close => close()))
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+  }
+  const proxyTo = async (url: string): Promise<TcpProxy> => {
+    const proxy = await startTcpProxy(Number(new URL(url).port))
+    closers.push(() => proxy.stop())
+    return proxy
+  }
+  try {
+    const people = await startPeople(userCount)
+    closers.push(() => people.stop())
+    const startMember = async (name: string): Promise<Member> => {
+      const pool = await proxyTo(poolUrl)
+      const listen = await proxyTo(listenUrl ?? databaseUrl)
+      const process = await startInstance({
+        name,
+        databaseUrl: pool.through(poolUrl),
+        listenUrl: listenUrl === null ? null : listen.through(listenUrl),
+        issuer: people.issuer,
+        jwksUrl: people.jwksUrl,
+        ...profile
+      })
+      closers.push(() => process.stop())
+      return { process, pool, listen }
+    }
+    // The first one makes the tables, so that the others find them.
+    const [first, ...others] = names
+    const members = [await startMember(first!), ...await every(others.map(startMember))]
+    await insertPeople(databaseUrl, people)
+    return { databaseUrl, members, people, stop }
+  } catch (error) {
+    await stop().catch(() => {})
+    throw error
+  }
+}
+
+/** Waits for all before it rejects, so that nothing is still being started when what was started is stopped. */
+async function every<T> (promises: ReadonlyArray<Promise<T>>): Promise<T[]> {
+  await Promise.allSettled(promises)
+  return await Promise.all(promises)
+}
+
+async function insertPeople (databaseUrl: string, { issuer, list }: People): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl })
+  await client.connect()
+  try {
+    await client.query(insertRows, [issuer, list.map(({ subject }) => subject)])
+  } finally {
+    await client.end()
+  }
+}

@@ -1,0 +1,8 @@
+export { startCluster, strictProfile, usualProfile, type Cluster, type ClusterOptions, type Member, type Profile } from './cluster.js'
+export { Changes, type ChangePlan } from './changes.js'
+export type { InstanceProcess } from './instance-process.js'
+export type { Person } from './people.js'
+export { Readers } from './readers.js'
+export { requestUser, type Door, type Observed } from './user-request.js'
+export { warmUp } from './warm-up.js'
+export { Writer, type WriteListener } from './writer.js'

@@ -1,0 +1,118 @@
+import { parseArgs } from 'node:util'
+import { DatabaseSessionManager, resolveOptions, type InvalidationBus } from '@orientor/session-cache/core'
+import { postgresBus, triggerSql } from '@orientor/session-cache/postgres'
+import { createIdentity, defaultRouteSession, systemClock, type UserRecord, type UserSource } from '@orientor/session-contract/core'
+import { defaultTableNames, migrate, PostgresUserStore, type TableNames } from '@orientor/smart-sync/core'
+import { startPostgres } from '@orientor/test-kit'
+import pg from 'pg'
+import { machine } from './measure/machine.js'
+
+// What coherence costs: a hit, a row that is written, and a heartbeat.
+const issuer = 'https://id.example.com'
+const rowCount = 2000
+const { values: { json, rounds } } = parseArgs({ options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '40' } } })
+const roundCount = Number(rounds)
+if (!(Number.isSafeInteger(roundCount) && roundCount > 0)) throw new Error(`--rounds must be a whole number above 0; received ${JSON.stringify(rounds)}`)
+
+const closers: Array<() => Promise<unknown>> = []
+try {
+  console.log(`${machine()}\nmedians of ${roundCount} interleaved rounds\n`)
+  const server = await startPostgres()
+  closers.push(() => server.stop())
+  const url = await server.createDatabase('coherence')
+  const pool = new pg.Pool({ connectionString: url, max: 1 })
+  closers.push(() => pool.end())
+
+  const inSchema = (schema: string): TableNames => Object.fromEntries(Object.entries(defaultTableNames).map(([name, table]) => [name, `${schema}.${table}`])) as unknown as TableNames
+  const names = { plain: inSchema('plain'), watched: inSchema('watched') }
+  for (const [schema, tables] of Object.entries(names)) {
+    await pool.query(`CREATE SCHEMA ${schema}`)
+    await migrate({ pool, tables })
+    await pool.query(`ALTER TABLE ${tables.users} SET (fillfactor = 50)`)
+    await pool.query(`INSERT INTO ${tables.users} (issuer, clerk_user_id, email, first_name, profile_data) SELECT $1, 'user_' || i, i || '@example.com', 'Ada', '{"plan": "pro"}' FROM generate_series(1, ${rowCount}) AS i`, [issuer])
+  }
+  const { watches } = new PostgresUserStore({ pool: () => pool, tables: names.watched, clock: systemClock, random: Math.random })
+  await pool.query(triggerSql(watches))
+  const bus = postgresBus({ listenUrl: url })
+  closers.push(() => bus.close())
+  await bus.start({ watches, report: ({ message }) => { console.log(message) } })
+
+  const hit = await compareHits(bus)
+  const updates = {
+    unwatched: await compareUpdates(pool, 'last_clerk_sync = clock_timestamp()'),
+    watched: await compareUpdates(pool, 'first_name = $2 || clock_timestamp()')
+  }
+  const result = {
+    hitNanos: hit,
+    hitOverheadNanos: hit.withBus - hit.without,
+    unwatchedLoss: loss(updates.unwatched),
+    watchedLoss: loss(updates.watched),
+    updateMicros: updates
+  }
+  console.table({
+    'a hit (ns)': { without: hit.without.toFixed(1), with: hit.withBus.toFixed(1), difference: `${result.hitOverheadNanos.toFixed(1)} ns` },
+    'update of a column that nobody watches (µs)': { without: updates.unwatched.plain.toFixed(1), with: updates.unwatched.watched.toFixed(1), difference: percent(result.unwatchedLoss) },
+    'update of a watched column (µs)': { without: updates.watched.plain.toFixed(1), with: updates.watched.watched.toFixed(1), difference: percent(result.watchedLoss) }
+  })
+  if (json) console.log(JSON.stringify(result))
+} finally {
+  for (const close of closers.reverse()) await close()
+}
+
+/** Hits of one user, with a bus that is trusted and without one. */
+async function compareHits (bus: InvalidationBus): Promise<{ without: number, withBus: number }> {
+  const user = { userId: '1', issuer, subject: 'ada', email: null, firstName: null, lastName: null, isActive: true, onboardingCompleted: true, providerUpdatedAt: null, profile: null } as const
+  const record: UserRecord = { kind: 'active', user, revision: 1, sync: 'skipped', lastSyncedAtMs: null, tokensValidFromMs: 0, revokedSessions: [] }
+  const source: UserSource = { load: batch => batch.map(async () => record) }
+  const hits = 200_000
+  const contenders = { without: new DatabaseSessionManager(resolveOptions({ source })), withBus: new DatabaseSessionManager(resolveOptions({ source, bus })) }
+  const nanos: Record<keyof typeof contenders, number[]> = { without: [], withBus: [] }
+  const identity = { without: createIdentity({ issuer, subject: 'ada' }), withBus: createIdentity({ issuer, subject: 'ada' }) }
+  for (const name of ['without', 'withBus'] as const) await contenders[name].resolve(identity[name], defaultRouteSession)
+  for (let round = -2; round < roundCount; round++) {
+    // Heartbeats go on.
+    await new Promise(resolve => { setTimeout(resolve, 20) })
+    for (const name of round % 2 === 0 ? ['without', 'withBus'] as const : ['withBus', 'without'] as const) {
+      const manager = contenders[name]
+      const who = identity[name]
+      let answered = 0
+      const before = process.hrtime.bigint()
+      for (let hit = 0; hit < hits; hit++) {
+        if ('kind' in manager.resolve(who, defaultRouteSession)) answered++
+      }
+      if (round >= 0) nanos[name].push(Number(process.hrtime.bigint() - before) / hits)
+      if (answered !== hits) throw new Error('What was to be a hit was not')
+    }
+  }
+  return { without: median(nanos.without), withBus: median(nanos.withBus) }
+}
+
+/** One row per transaction over one connection, of a table with the triggers and of one without; both raise their revision by a trigger. */
+async function compareUpdates (pool: pg.Pool, set: string): Promise<{ plain: number, watched: number }> {
+  const micros = { plain: [] as number[], watched: [] as number[] }
+  const perRound = 100
+  for (let round = -2; round < roundCount; round++) {
+    for (const schema of round % 2 === 0 ? ['plain', 'watched'] as const : ['watched', 'plain'] as const) {
+      const before = performance.now()
+      for (let index = 0; index < perRound; index++) {
+        const values = [`user_${(Math.abs(round) * perRound + index) % rowCount + 1}`, 'Ada']
+        await pool.query({ name: `${schema} ${set}`, text: `UPDATE ${schema}.users SET ${set} WHERE issuer = '${issuer}' AND clerk_user_id = $1 AND $2 <> ''`, values })
+      }
+      if (round >= 0) micros[schema].push((performance.now() - before) * 1000 / perRound)
+    }
+  }
+  return { plain: median(micros.plain), watched: median(micros.watched) }
+}
+
+function median (values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
+}
+
+/** How many fewer are done in the same time. */
+function loss ({ plain, watched }: { readonly plain: number, readonly watched: number }): number {
+  return 1 - plain / watched
+}
+
+function percent (share: number): string {
+  return `${(share * 100).toFixed(1)} % fewer`
+}

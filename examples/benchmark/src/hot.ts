@@ -8,13 +8,15 @@ import { signUp, type Crowd } from './hot/crowd.js'
 import { leaveAppsACore, measure, type Effort, type Shown } from './hot/measurement.js'
 import { figuresOf, report, resultOf } from './hot/report.js'
 import { machine } from './measure/machine.js'
+import { figure } from './measure/table.js'
 
-const { values: { json, quick } } = parseArgs({ options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } } })
+const { values: { json, quick, processes } } = parseArgs({ options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false }, processes: { type: 'string', default: '5' } } })
 // The peers get the first.
 const crowds: readonly Crowd[] = quick ? [{ users: 20, zipf: 0 }, { users: 40, zipf: 1 }] : [{ users: 1000, zipf: 0 }, { users: 10_000, zipf: 1 }]
 const effort: Effort = quick
   ? { processes: 1, pairs: 2, sliceMs: 50, warmUpMs: 200, connections: 10 }
-  : { processes: 5, pairs: 5, sliceMs: 250, warmUpMs: 1600, connections: 10 }
+  : { processes: Number(processes), pairs: 5, sliceMs: 250, warmUpMs: 1600, connections: 10 }
+if (!Number.isSafeInteger(effort.processes) || effort.processes < 1) throw new Error(`--processes must be a whole number of at least 1; received ${JSON.stringify(processes)}`)
 const users = Math.max(...crowds.map(crowd => crowd.users))
 const measured = [...crowds.map(crowd => ({ contender: stack, crowd })), ...peers.map(contender => ({ contender, crowd: crowds[0]! }))]
 
@@ -45,7 +47,9 @@ try {
   const shown = measured.map((): Shown[] => [])
   for (let round = 0; round < effort.processes; round++) {
     for (const [index, { contender, crowd }] of measured.entries()) {
-      shown[index]!.push(await measure(contender, crowd, tokens, world, effort, round + 1))
+      const one = await measure(contender, crowd, tokens, world, effort, round + 1)
+      shown[index]!.push(one)
+      console.error(`${round + 1} of ${effort.processes}: ${contender.name}, ${crowd.users} users: ${figure(one.cpuShare)} of bare, which took ${figure(one.bareMicros)} µs`)
     }
   }
   const figures = measured.map(({ contender, crowd }, index) => ({ contender, figures: figuresOf(crowd, shown[index]!) }))

@@ -12,7 +12,7 @@ const chosen = mutants.filter(({ name, file }) => name.includes(word) || file.in
 const copy = mkdtempSync(join(tmpdir(), 'orientor-mutants-'))
 const results = []
 // The same schedules each time, so that a mutant is not noticed by luck.
-const exploration = { ORIENTOR_SCHEDULES: '4000', ORIENTOR_SEED: '1' }
+const exploration = { ORIENTOR_SCHEDULES: '10000', ORIENTOR_SEED: '1' }
 
 try {
   for (const name of readdirSync(root)) {

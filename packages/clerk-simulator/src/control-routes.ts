@@ -1,9 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 import type { NewUserInput, UserInput } from './clerk-user.js'
-import type { MintInput, SignOutInput, Simulator } from './simulator.js'
+import { faultKinds, type EndpointFault } from './endpoint-fault.js'
+import type { RotationInput } from './key-ring.js'
+import type { FaultTarget, MintInput, SignOutInput, Simulator } from './simulator.js'
 import type { WebhookEndpointInput } from './webhook-sender.js'
 
 interface OfUser { Params: { id: string } }
+interface OfTarget { Params: { target: FaultTarget } }
 
 const text = { type: 'string', minLength: 1 }
 const nullableText = { type: ['string', 'null'] }
@@ -36,6 +39,29 @@ const changes = body(userProperties)
 const session = body({ userId: text }, ['userId'])
 const signOut = body({ userId: text, sessionId: text, how: { enum: ['ended', 'removed', 'revoked'] } }, ['userId'])
 const token = body({ userId: text, sessionId: text, lifetimeSeconds: { type: 'integer' }, kid: text, claims: anything }, ['userId'])
+const rotation = body({ kid: text, overlap: { type: 'boolean' } })
+const faultTarget = { type: 'object', properties: { target: { enum: ['jwks', 'users'] } } }
+const fault = {
+  schema: {
+    params: faultTarget,
+    body: {
+      type: 'object',
+      additionalProperties: false,
+      properties: {
+        kind: { enum: faultKinds },
+        delayMs: instant,
+        status: { type: 'integer', minimum: 200, maximum: 599 },
+        retryAfterSeconds: instant,
+        bytes: instant,
+        gzip: { type: 'boolean' },
+        location: text
+      },
+      required: ['kind'],
+      allOf: [['slow', 'delayMs'], ['status', 'status'], ['huge', 'bytes'], ['redirect', 'location']]
+        .map(([kind, needed]) => ({ if: { properties: { kind: { const: kind } } }, then: { required: [needed] } }))
+    }
+  }
+}
 const endpoint = body({ url: text, secret: text, events: { type: 'array', items: text } }, ['url'])
 
 /** `/control/*`: the programmatic API of the simulator over HTTP, with the same names for what goes in. */
@@ -62,6 +88,22 @@ export async function controlRoutes (app: FastifyInstance, { simulator }: { read
   app.post<{ Body: { userId: string } }>('/sessions', session, async (request, reply) => reply.code(201).send(await simulator.createSession(request.body.userId)))
   app.post<{ Body: SignOutInput }>('/sign-out', signOut, request => simulator.signOut(request.body))
   app.post<{ Body: MintInput }>('/tokens', token, async (request, reply) => reply.code(201).send({ token: await simulator.mintToken(request.body) }))
+
+  app.post<{ Body: RotationInput | undefined }>('/keys', rotation, async (request, reply) => reply.code(201).send({ kid: await simulator.rotateKey(request.body) }))
+  app.delete<OfUser>('/keys/:id', async (request, reply) => {
+    await simulator.withdrawKey(request.params.id)
+    return reply.code(204).send()
+  })
+
+  app.get('/faults', () => ({ jwks: simulator.faults.jwks.fault, users: simulator.faults.users.fault }))
+  app.put<OfTarget & { Body: EndpointFault }>('/faults/:target', fault, request => {
+    simulator.faults[request.params.target].set(request.body)
+    return request.body
+  })
+  app.delete<OfTarget>('/faults/:target', { schema: { params: faultTarget } }, async (request, reply) => {
+    simulator.faults[request.params.target].set(null)
+    return reply.code(204).send()
+  })
 
   app.post<{ Body: WebhookEndpointInput }>('/webhook-endpoints', endpoint, async (request, reply) => reply.code(201).send(await simulator.addWebhookEndpoint(request.body)))
   app.delete<OfUser>('/webhook-endpoints/:id', async (request, reply) => {

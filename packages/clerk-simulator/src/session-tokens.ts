@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import type { ClerkSession } from './session-directory.js'
+import type { SigningKey } from './signing-key.js'
 import type { SimulatorClock } from './simulator-clock.js'
 
 /** What a token can be given that differs from the usual. */
 export interface TokenOptions {
   /** From `iat` to `exp`, in seconds; negative for a token that is expired already. Default is 60. */
   readonly lifetimeSeconds?: number
-  /** The `kid` of the header. Default is the one in the JWKS; the key stays the same. */
+  /** The `kid` of the header. Default is that of the key that signs; the key stays the same. */
   readonly kid?: string
   /** Claims to add or to replace; a claim of value undefined is left out of the token. */
   readonly claims?: Readonly<Record<string, unknown>>
@@ -18,14 +19,14 @@ export interface TokenHeader {
   readonly cat: string
 }
 
-/** Signs the claims with RS256. */
-export type SignClaims = (claims: Readonly<Record<string, unknown>>, header: TokenHeader) => string
+/** Signs the claims with RS256 by this private key. */
+export type SignClaims = (claims: Readonly<Record<string, unknown>>, header: TokenHeader, privatePem: string) => string
 
 /** Who signs for whom. */
 export interface TokenIssuer {
   readonly issuer: string
   readonly authorizedParty: string
-  readonly kid: string
+  readonly key: SigningKey
 }
 
 /** The `cat` of session tokens; template and machine tokens have others. */
@@ -44,7 +45,7 @@ export class SessionTokens {
     this.#sign = sign
   }
 
-  mint ({ issuer, authorizedParty, kid }: TokenIssuer, session: ClerkSession, options: TokenOptions): string {
+  mint ({ issuer, authorizedParty, key }: TokenIssuer, session: ClerkSession, options: TokenOptions): string {
     const now = this.#clock.now()
     const iat = Math.floor(now / 1000)
     const claims = {
@@ -61,6 +62,6 @@ export class SessionTokens {
       v: 2,
       ...options.claims
     }
-    return this.#sign(claims, { kid: options.kid ?? kid, cat: sessionTokenCategory })
+    return this.#sign(claims, { kid: options.kid ?? key.kid, cat: sessionTokenCategory }, key.privatePem)
   }
 }

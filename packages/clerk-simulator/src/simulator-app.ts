@@ -4,6 +4,7 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { clerkId } from './clerk-id.js'
 import { ClerkError, invalidParameter, notFound } from './clerk-error.js'
 import { controlRoutes } from './control-routes.js'
+import { answerInPlace } from './endpoint-fault.js'
 import { isLoopback } from './loopback.js'
 import { RateLimit, type RateLimitOptions } from './rate-limit.js'
 import { createSigningKey } from './signing-key.js'
@@ -43,6 +44,8 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
   const clock = options.clock ?? processClock
   const key = await createSigningKey(clerkId('ins', clock.now()))
   const app: FastifyInstance = fastify({
+    // A client may hold connections on which it has sent nothing yet: those are not idle to Node.js.
+    forceCloseConnections: true,
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false } },
     ...options.logger !== undefined && { loggerInstance: options.logger }
   })
@@ -52,7 +55,7 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
   const simulator = new Simulator({
     clock,
     key,
-    sign: (claims, { kid, cat }) => app.jwt.sign(claims, { kid, header: { alg: 'RS256', cat }, noTimestamp: claims['iat'] === undefined }),
+    sign: (claims, { kid, cat }, privatePem) => app.jwt.sign(claims, { key: privatePem, kid, header: { alg: 'RS256', cat }, noTimestamp: claims['iat'] === undefined }),
     secretKey: options.secretKey ?? `sk_test_${randomBytes(30).toString('base64url').replace(/[-_]/g, '0')}`,
     webhookSecret: options.webhookSecret ?? `whsec_${randomBytes(24).toString('base64')}`,
     authorizedParty: options.authorizedParty ?? 'http://localhost:3000',
@@ -82,7 +85,7 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
     })
   }
 
-  app.get('/.well-known/jwks.json', () => simulator.jwks)
+  app.get('/.well-known/jwks.json', { onRequest: answerInPlace(simulator.faults.jwks) }, () => simulator.jwks)
   await app.register(usersRoutes, { prefix: '/v1', simulator, rateLimit: new RateLimit(clock, options.rateLimit) })
   await app.register(controlRoutes, { prefix: '/control', simulator })
   return Object.assign(app, { simulator })

@@ -1,12 +1,18 @@
 import { notAllowed } from './clerk-error.js'
+import { clerkId } from './clerk-id.js'
 import type { ClerkUser, NewUserInput, UserInput } from './clerk-user.js'
+import { FaultyEndpoint } from './endpoint-fault.js'
 import { type ClerkSession, SessionDirectory, type SessionEnd } from './session-directory.js'
 import { SessionTokens, type SignClaims, type TokenOptions } from './session-tokens.js'
+import { KeyRing, type RotationInput } from './key-ring.js'
 import type { PublicJwk, SigningKey } from './signing-key.js'
 import type { SimulatorClock } from './simulator-clock.js'
 import { UserDirectory } from './user-directory.js'
 import { filterUsers, pageOfUsers, type Query } from './user-query.js'
 import { type Delivery, type WebhookEndpoint, type WebhookEndpointInput, WebhookSender } from './webhook-sender.js'
+
+/** What faults can be set for. */
+export type FaultTarget = 'jwks' | 'users'
 
 /** For whom to mint a token. */
 export interface MintInput extends TokenOptions {
@@ -40,7 +46,10 @@ export interface SimulatorParts {
 
 /** One simulated instance of Clerk: its users, sessions and tokens. Every change is told to the webhook endpoints. */
 export class Simulator {
+  /** What goes wrong at `/.well-known/jwks.json` and `/v1/jwks` (`jwks`), and at `/v1/users` and below (`users`). */
+  readonly faults: Readonly<Record<FaultTarget, FaultyEndpoint>> = { jwks: new FaultyEndpoint(), users: new FaultyEndpoint() }
   readonly #parts: SimulatorParts
+  readonly #keys: KeyRing
   readonly #users: UserDirectory
   readonly #sessions: SessionDirectory
   readonly #tokens: SessionTokens
@@ -49,6 +58,7 @@ export class Simulator {
 
   constructor (parts: SimulatorParts) {
     this.#parts = parts
+    this.#keys = new KeyRing(parts.key)
     this.#users = new UserDirectory(parts.clock)
     this.#sessions = new SessionDirectory(parts.clock)
     this.#tokens = new SessionTokens(parts.clock, parts.sign)
@@ -65,10 +75,10 @@ export class Simulator {
   get secretKey (): string { return this.#parts.secretKey }
   /** The secret of webhook endpoints that were given none. */
   get webhookSecret (): string { return this.#parts.webhookSecret }
-  /** The id of the instance, and the `kid` of its key. */
+  /** The id of the instance, and the `kid` of its first key. */
   get instanceId (): string { return this.#parts.key.kid }
   /** The public keys. */
-  get jwks (): { readonly keys: readonly PublicJwk[] } { return this.#parts.key.jwks }
+  get jwks (): { readonly keys: readonly PublicJwk[] } { return this.#keys.jwks }
   /** How many requests came in so far, by method and route (`GET /v1/users/:id`), refused ones included. */
   get requestCounts (): Readonly<Record<string, number>> { return Object.fromEntries(this.#requestCounts) }
 
@@ -150,7 +160,18 @@ export class Simulator {
     const session = sessionId === undefined
       ? this.#sessions.activeOf(userId).at(-1) ?? await this.createSession(userId)
       : this.#activeSession(sessionId, userId)
-    return this.#tokens.mint({ issuer: this.issuer, authorizedParty: this.#parts.authorizedParty, kid: this.instanceId }, session, options)
+    return this.#tokens.mint({ issuer: this.issuer, authorizedParty: this.#parts.authorizedParty, key: this.#keys.current }, session, options)
+  }
+
+  /** Makes a key that signs from now on, and publishes it; resolves to its `kid`. Tokens of the keys so far count as long as those are published. */
+  async rotateKey ({ kid = clerkId('ins', this.#parts.clock.now()), overlap = true }: RotationInput = {}): Promise<string> {
+    await this.#keys.rotate(kid, overlap)
+    return kid
+  }
+
+  /** Publishes a key no longer. @throws ClerkError 404 when there is no such key */
+  async withdrawKey (kid: string): Promise<void> {
+    this.#keys.withdraw(kid)
   }
 
   /** Registers a webhook endpoint; from now on every event is sent to it. */
@@ -168,8 +189,9 @@ export class Simulator {
     return await this.#webhooks.deliveries()
   }
 
-  /** Gives up deliveries under way. */
+  /** Gives up deliveries under way, and ends requests that a fault holds. */
   async close (): Promise<void> {
+    for (const endpoint of Object.values(this.faults)) endpoint.close()
     await this.#webhooks.close()
   }
 

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { malformedAuthorization, wrongSecretKey } from './clerk-error.js'
+import { answerInPlace } from './endpoint-fault.js'
 import type { RateLimit } from './rate-limit.js'
 import type { Simulator } from './simulator.js'
 import type { Query } from './user-query.js'
@@ -18,9 +19,10 @@ export async function usersRoutes (app: FastifyInstance, { simulator, rateLimit 
     if (bearer !== simulator.secretKey) throw wrongSecretKey()
   })
 
-  app.get('/jwks', () => simulator.jwks)
+  app.get('/jwks', { onRequest: answerInPlace(simulator.faults.jwks) }, () => simulator.jwks)
 
   app.register(async limited => {
+    limited.addHook('onRequest', answerInPlace(simulator.faults.users))
     limited.addHook('onRequest', async () => { rateLimit.take() })
     limited.get<{ Querystring: Query }>('/users', request => simulator.listUsers(request.query))
     limited.get<{ Querystring: Query }>('/users/count', request => ({ object: 'total_count', total_count: simulator.countUsers(request.query) }))

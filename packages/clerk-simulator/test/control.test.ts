@@ -1,12 +1,12 @@
 import { once } from 'node:events'
 import { spawn } from 'node:child_process'
-import { createServer, type IncomingHttpHeaders } from 'node:http'
+import { createServer, get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { ManualClock } from '@orientor/test-kit'
-import { decodeJwt } from 'jose'
+import { compactVerify, createLocalJWKSet, decodeJwt, decodeProtectedHeader } from 'jose'
 import { Webhook } from 'standardwebhooks'
 import t, { type Test } from 'tap'
-import { clerkSimulator, type SimulatorOptions } from '../src/index.js'
+import { clerkSimulator, type EndpointFault, type SimulatorOptions } from '../src/index.js'
 import { startSimulator } from '../src/start.js'
 
 interface Received { readonly headers: IncomingHttpHeaders, readonly body: string }
@@ -294,4 +294,98 @@ t.test('a web page reaches nothing, neither by a name that leads to loopback nor
   t.equal((await clerk.inject({ ...post, headers: { host: 'evil.example' } })).statusCode, 422)
   t.equal((await clerk.inject({ ...post, headers: { host: 'localhost:4010', origin: 'http://evil.example' } })).statusCode, 422)
   t.equal(clerk.simulator.countUsers({}), 0)
+})
+
+t.test('A key can be rotated, with and without overlap and under the same kid, and withdrawn; tokens are signed by the latest.', async t => {
+  const { clerk, simulator } = await setUp(t)
+  const user = await simulator.createUser()
+  const verifies = async (token: string): Promise<boolean> => await compactVerify(token, createLocalJWKSet({ keys: [...simulator.jwks.keys] })).then(() => true, () => false)
+  const kids = (): readonly string[] => simulator.jwks.keys.map(({ kid }) => kid)
+  const before = await simulator.mintToken({ userId: user.id })
+
+  const kid = await simulator.rotateKey()
+  t.strictSame(kids(), [kid, simulator.instanceId])
+  const after = await simulator.mintToken({ userId: user.id })
+  t.equal(decodeProtectedHeader(after).kid, kid)
+  t.strictSame([await verifies(before), await verifies(after)], [true, true])
+
+  t.equal((await clerk.inject({ method: 'DELETE', url: `/control/keys/${simulator.instanceId}` })).statusCode, 204)
+  t.strictSame([await verifies(before), await verifies(after)], [false, true])
+  t.equal((await clerk.inject({ method: 'DELETE', url: '/control/keys/ins_unknown' })).statusCode, 404)
+
+  const [old] = simulator.jwks.keys
+  t.strictSame((await clerk.inject({ method: 'POST', url: '/control/keys', payload: { kid, overlap: false } })).json(), { kid })
+  t.strictSame(kids(), [kid])
+  t.not(simulator.jwks.keys[0]?.n, old?.n)
+  t.strictSame([await verifies(after), await verifies(await simulator.mintToken({ userId: user.id }))], [false, true])
+  t.match((await clerk.inject({ method: 'POST', url: '/control/keys', payload: {} })).json(), { kid: /^ins_/ })
+  t.equal((await clerk.inject({ method: 'POST', url: '/control/keys', payload: { size: 1 } })).statusCode, 400)
+})
+
+t.test('Every fault of an endpoint is what it says, and the others are not touched.', { timeout: 20_000 }, async t => {
+  const { clerk, simulator } = await setUp(t)
+  const origin = await clerk.listen({ port: 0, host: '127.0.0.1' })
+  const jwks = async (): Promise<Response> => await fetch(simulator.jwksUrl, { redirect: 'manual', signal: AbortSignal.timeout(400) })
+  const fault = async (payload: EndpointFault): Promise<void> => {
+    t.strictSame((await clerk.inject({ method: 'PUT', url: '/control/faults/jwks', payload })).json(), payload)
+  }
+  const body = async (): Promise<string> => await (await jwks()).text()
+
+  await fault({ kind: 'reset' })
+  await t.rejects(jwks(), { message: 'fetch failed' })
+  await fault({ kind: 'hang' })
+  await t.rejects(jwks(), { name: 'TimeoutError' })
+  await fault({ kind: 'trickle' })
+  t.equal((await jwks()).status, 200, 'the headers come at once')
+  await t.rejects(body(), { name: 'TimeoutError' }, 'the body never ends')
+  await fault({ kind: 'status', status: 503, retryAfterSeconds: 7 })
+  t.match(await jwks(), { status: 503 })
+  t.equal((await jwks()).headers.get('retry-after'), '7')
+  await fault({ kind: 'status', status: 500 })
+  t.equal((await jwks()).headers.get('retry-after'), null)
+  await fault({ kind: 'garbage' })
+  t.equal(await body(), '{"keys":[')
+  await fault({ kind: 'html' })
+  t.match(await body(), /^<!doctype html>/)
+  await fault({ kind: 'empty' })
+  t.equal(await body(), '')
+  await fault({ kind: 'object' })
+  t.equal(await body(), '{}')
+  await fault({ kind: 'huge', bytes: 100_000 })
+  t.match(JSON.parse(await body()), { keys: [], fill: 'x'.repeat(100_000) })
+  await fault({ kind: 'huge', bytes: 1_000_000, gzip: true })
+  const packed = await new Promise<IncomingMessage>(resolve => { get(simulator.jwksUrl, resolve) })
+  let sent = 0
+  for await (const chunk of packed) sent += (chunk as Buffer).length
+  t.ok(packed.headers['content-encoding'] === 'gzip' && sent < 10_000, `${sent} bytes are sent`)
+  await fault({ kind: 'redirect', location: '/elsewhere' })
+  t.equal((await jwks()).headers.get('location'), '/elsewhere')
+  await fault({ kind: 'slow', delayMs: 50 })
+  const startedAt = performance.now()
+  t.match(JSON.parse(await body()), { keys: [{ kid: simulator.instanceId }] })
+  t.ok(performance.now() - startedAt >= 45)
+
+  t.match((await clerk.inject('/control/faults')).json(), { jwks: { kind: 'slow', delayMs: 50 }, users: null })
+  const users = async (): Promise<number> => (await fetch(`${origin}/v1/users`, { headers: { authorization: `Bearer ${simulator.secretKey}` } })).status
+  t.equal(await users(), 200, 'the users are not touched')
+  simulator.faults.users.set({ kind: 'status', status: 429 })
+  t.equal(await users(), 429)
+  t.equal((await clerk.inject({ method: 'DELETE', url: '/control/faults/jwks' })).statusCode, 204)
+  t.match(JSON.parse(await body()), { keys: [{ kid: simulator.instanceId }] })
+  for (const payload of [{ kind: 'slow' }, { kind: 'unknown' }, { kind: 'huge' }, { kind: 'reset', more: 1 }]) {
+    t.equal((await clerk.inject({ method: 'PUT', url: '/control/faults/jwks', payload })).statusCode, 400, JSON.stringify(payload))
+  }
+  t.equal((await clerk.inject({ method: 'PUT', url: '/control/faults/other', payload: { kind: 'reset' } })).statusCode, 400)
+})
+
+t.test('Closing ends the requests that a fault holds.', async t => {
+  const { clerk, simulator } = await setUp(t)
+  await clerk.listen({ port: 0, host: '127.0.0.1' })
+  for (const [index, fault] of ([{ kind: 'hang' }, { kind: 'slow', delayMs: 60_000 }] as const).entries()) {
+    simulator.faults.jwks.set(fault)
+    const held = fetch(simulator.jwksUrl).then(({ status }) => status, () => 'ended')
+    while (simulator.requestCounts['GET /.well-known/jwks.json'] !== index + 1) await new Promise(resolve => { setImmediate(resolve) })
+    simulator.faults.jwks.close()
+    t.equal(await held, fault.kind === 'hang' ? 'ended' : 200)
+  }
 })

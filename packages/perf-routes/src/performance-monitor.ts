@@ -55,7 +55,7 @@ export class PerformanceMonitor {
   /**
    * Counts one response; allocates nothing.
    *
-   * @param elapsedMs - from the arrival of the request to the end of the response
+   * @param elapsedMs - from the arrival of the request until its answer is made, without the time to send it
    * @param statusCode - of the response; from 500 it counts as a server error
    * @param cacheHit - whether the user of the request came from the cache
    */

@@ -189,7 +189,7 @@ t.test('a connection that comes back in the middle of something is finished, res
   const forgetful = await pool.connect()
   forgetful.release()
   await forgetful.query('BEGIN; INSERT INTO copied VALUES (2)')
-  t.same((await pool.query("SELECT *, now() = statement_timestamp() AS fresh FROM copied")).rows, [], 'so are those of somebody who goes on after the release')
+  t.same((await pool.query('SELECT *, now() = statement_timestamp() AS fresh FROM copied')).rows, [], 'so are those of somebody who goes on after the release')
   t.equal(await pidOf(pool), pid)
 
   const copying = await pool.connect()
@@ -211,7 +211,7 @@ t.test('a pipelined connection is lent again only when all of its answers are th
   const answers = [client.query('BEGIN'), client.query('SELECT pg_sleep(0.05)'), client.query('SELECT 1 AS one')]
   await answers[0]
   client.release()
-  t.same((await pool.query("SELECT pg_current_xact_id_if_assigned() AS xid, now() = statement_timestamp() AS alone")).rows, [{ xid: null, alone: true }])
+  t.same((await pool.query('SELECT pg_current_xact_id_if_assigned() AS xid, now() = statement_timestamp() AS alone')).rows, [{ xid: null, alone: true }])
   t.same((await answers[2])!.rows, [{ one: 1 }])
 })
 

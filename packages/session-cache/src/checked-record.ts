@@ -1,17 +1,24 @@
-import { deepFreeze, type LoadRequest, type UserRecord } from '@orientor/session-contract/core'
+import { deepFreeze, type LoadRequest, type SessionUser, type UserRecord } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 
 type Unchecked = Readonly<Record<string, unknown>>
 
 /**
- * What a source answered, frozen, once it is known to be a record of the user that was asked for.
+ * What a source answered, frozen, once it is known to be a record of the user that was asked for. Of the user only what the contract
+ * names is taken over, with the texts of the request in place of their equals.
  *
  * @throws ORI_CACHE_MALFORMED_RECORD naming the field and its rule, never a value
  */
 export function checkedRecord (value: unknown, request: LoadRequest): UserRecord {
   const flaw = recordFlaw(value, request)
   if (flaw !== null) throw new errors.MalformedRecord(flaw)
-  return deepFreeze(value as UserRecord)
+  const record = value as UserRecord
+  return deepFreeze(record.kind === 'active' ? { ...record, user: userOf(record.user, request) } : record)
+}
+
+function userOf (user: SessionUser, { issuer, subject }: LoadRequest): SessionUser {
+  const { userId, email, firstName, lastName, isActive, onboardingCompleted, providerUpdatedAt, profile } = user
+  return { userId, issuer, subject, email, firstName, lastName, isActive, onboardingCompleted, providerUpdatedAt, profile }
 }
 
 function recordFlaw (value: unknown, request: LoadRequest): string | null {

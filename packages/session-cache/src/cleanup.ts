@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '@orientor/session-contract/core'
 
-/** How many entries are looked at in one go: some twenty microseconds. */
-const sliceEntries = 256
+/** How many entries are looked at in one go: some ten microseconds, twice that when all of them are dropped. */
+const sliceEntries = 32
 
 /** Sweeps at an interval, in slices with the event loop in between, so that no request waits for a whole pass. */
 export class Cleanup {

@@ -65,7 +65,7 @@ export class DatabaseSessionManager {
       if (freshness === 'dead') this.cache.expire(entry)
       return this.#miss(identity, route, monotonicMs, wallMs, reason, freshness === 'suspect' && takesStale(entry, route) ? entry : null)
     }
-    if (identity.providerUpdatedAt !== null && identity.providerUpdatedAt > entry.hintMs && entry.stale !== null && !this.gate.isOpen) {
+    if (identity.providerUpdatedAt !== null && identity.providerUpdatedAt > entry.hintMs && entry.active && !this.gate.isOpen) {
       return this.#heed(identity, identity.providerUpdatedAt, route, monotonicMs, wallMs, entry)
     }
     if (freshness === 'due' && !this.gate.isOpen) this.cache.refreshBehind(entry, requestFor(identity), monotonicMs)
@@ -158,7 +158,7 @@ export class DatabaseSessionManager {
 }
 
 function takesStale (entry: SessionEntry, route: RouteSession): boolean {
-  return entry.stale !== null && route.onUnavailable === 'stale'
+  return entry.active && route.onUnavailable === 'stale'
 }
 
 function requestFor (identity: Identity): LoadRequest {

@@ -12,9 +12,10 @@ export interface StoreCounts {
   invalidated: number
 }
 
-/** Entries in one shard, from which a Map's own rehash becomes a pause that a request can feel. */
-const entriesPerShard = 1024
-const maxShards = 256
+/** Entries in one shard, from which a Map's own rehash takes longer than an eviction. */
+const entriesPerShard = 128
+/** As many as three hexadecimal digits tell apart. */
+const maxShards = 4096
 /** How many entries one eviction may pass over; bounds the pause when all of them were hit since the hand last came by. */
 const maxHandSteps = 512
 /** How many entries of a cleared store each put takes apart. */
@@ -28,7 +29,7 @@ interface Generation { readonly store: SessionStore }
  * a bit; the hand walks from the oldest to the newest, spares what was hit, and evicts the first that was not. So the bound is strict and
  * global, and a scan of keys that are asked for once cannot drive out the others.
  *
- * The index is split over up to 256 Maps by the key's hash, because a Map rehashes whole, in a pause that grows with its size.
+ * The index is split over up to 4096 Maps by the key's hash, because a Map rehashes whole, in a pause that grows with its size.
  */
 export class SessionStore {
   readonly maxEntries: number
@@ -137,7 +138,8 @@ export class SessionStore {
   }
 
   #shardOf (keyHash: SessionKeyHash): Map<SessionKeyHash, SessionEntry> {
-    return this.#shards[((hexDigit(keyHash.charCodeAt(0)) << 4) | hexDigit(keyHash.charCodeAt(1))) & this.#mask]!
+    const prefix = (hexDigit(keyHash.charCodeAt(0)) << 8) | (hexDigit(keyHash.charCodeAt(1)) << 4) | hexDigit(keyHash.charCodeAt(2))
+    return this.#shards[prefix & this.#mask]!
   }
 
   #evict (): SessionEntry {

@@ -95,8 +95,8 @@ export class UserSessionCache {
   /** Counts a hit and tells the store. */
   hit (entry: SessionEntry): void {
     entry.visited = true
-    if (entry.stale === null) this.counters.negative++
-    else this.counters.hits++
+    if (entry.active) this.counters.hits++
+    else this.counters.negative++
   }
 
   /** Counts a lookup that is answered by a user marked stale, and tells the store. */

@@ -96,11 +96,11 @@ export class WarmUp {
     const monotonicMs = this.#clock.monotonic()
     const wallMs = this.#clock.now()
     const known = this.#cache.get(key)
-    if (known !== null && isDone(known, monotonicMs, wallMs)) return known.stale !== null
+    if (known !== null && isDone(known, monotonicMs, wallMs)) return known.active
     const request = { key, ...splitSessionKey(key), identity: null }
     try {
       const landing = await this.#cache.load(request, { monotonicMs, wallMs, maxAgeMs: Infinity, hintMs: -Infinity, byIdentity: false, forced: false })
-      return landing.entry?.stale != null
+      return landing.entry?.active === true
     } catch {
       // Counted by the load; warming up is a convenience.
       return false

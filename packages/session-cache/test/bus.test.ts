@@ -84,7 +84,7 @@ t.test('triggers', async t => {
     }
     t.same(await said("INSERT INTO people (sub, rev) VALUES ('a', 1), ('b', 7)"), [announced('a', 1), announced('b', 7)])
     t.same(await said("UPDATE people SET email = 'x', rev = rev + 1 WHERE sub = 'a'"), [announced('a', 2)])
-    t.same(await said("UPDATE people SET seen = now(), rev = rev + 1"), [], 'of columns that nobody watches')
+    t.same(await said('UPDATE people SET seen = now(), rev = rev + 1'), [], 'of columns that nobody watches')
     t.same(await said("UPDATE people SET email = 'x' WHERE sub = 'a'"), [], 'of nothing')
     t.same(await said("UPDATE people SET email = 'y' WHERE sub = 'a'"), [announced('a')], 'a revision that did not grow')
     t.same(await said('UPDATE people SET profile = \'{"a": 1}\', rev = rev + 1 WHERE sub = \'b\''), [announced('b', 9)], 'a type without equality')
@@ -98,7 +98,7 @@ t.test('triggers', async t => {
     t.same(await said("MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN DELETE"), [announced('a')])
     t.same(await said('TRUNCATE people'), ['*'])
     t.same(await said("BEGIN; INSERT INTO people (sub) VALUES ('e'); ROLLBACK"), [])
-    await sql("SET session_replication_role = replica")
+    await sql('SET session_replication_role = replica')
     t.same(await said("INSERT INTO people (sub, rev) VALUES ('f', 1)"), [announced('f', 1)], 'whatever the replication role')
     await sql('RESET session_replication_role')
     const exotic = ['o\'brien', '"quoted"', 'back\\slash', 'Grüße 🎈', ' leading', '*', '$1', 'a'.repeat(255)]
@@ -145,7 +145,7 @@ t.test('triggers', async t => {
     await sql("UPDATE people SET email = 'b'")
     t.same(await heard(), ['*'], 'whoever forges the count gains nothing')
     await sql("SELECT set_config('orientor.announced', '', false)")
-    await sql("CREATE ROLE writer; GRANT ALL ON people TO writer; REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC; SET ROLE writer")
+    await sql('CREATE ROLE writer; GRANT ALL ON people TO writer; REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC; SET ROLE writer')
     await sql("UPDATE people SET email = 'c'")
     await sql('RESET ROLE; GRANT EXECUTE ON FUNCTION pg_notify TO PUBLIC; DROP OWNED BY writer; DROP ROLE writer')
     t.same(await heard(), ['*'], 'a writer who may not notify')

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
-import type { Explored } from './model/schedules.js'
+import type { Explored } from './fixtures/model/schedules.js'
 
 const schedules = Number(process.env['ORIENTOR_SCHEDULES'] ?? 10_000)
 const threads = 2
@@ -10,7 +10,7 @@ t.setTimeout(240_000)
 
 /** Explores in a thread; see explorer.ts. */
 async function explore (numRuns: number, seed: number): Promise<Explored | { readonly counterexample: string }> {
-  const worker = new Worker(new URL('./model/explorer.ts', import.meta.url), { workerData: { numRuns, seed } })
+  const worker = new Worker(new URL('./fixtures/model/explorer.ts', import.meta.url), { workerData: { numRuns, seed } })
   const [answer] = await Promise.race([once(worker, 'message'), once(worker, 'exit')]) as [Explored | { readonly counterexample: string }]
   await worker.terminate()
   return answer

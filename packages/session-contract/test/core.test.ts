@@ -49,6 +49,15 @@ t.test('an identity is frozen but for its memo, and its claims are frozen all th
   t.match(full, { sessionId: 's', issuedAtMs: 1, providerUpdatedAt: 2, claims: {} })
 })
 
+t.test('deepFreeze remembers nothing: what it froze it walks again', async t => {
+  let walks = 0
+  const counted = new Proxy({ inner: {} }, { ownKeys (target) { walks++; return Reflect.ownKeys(target) } })
+  deepFreeze(counted)
+  const once = walks
+  deepFreeze([counted])
+  t.equal(walks, 2 * once)
+})
+
 t.test('deepFreeze leaves values that are not plain trees alone', async t => {
   const date = new Date(0)
   const tree = deepFreeze({ date, none: null, list: [1], bare: Object.create(null) as object })

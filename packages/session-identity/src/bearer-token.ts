@@ -6,7 +6,7 @@ const unreadable: RefusedOutcome = refused('invalid_request', 'The Authorization
 const ambiguous: RefusedOutcome = refused('invalid_request', 'More than one session cookie was sent')
 
 const bearer = 'Bearer '
-/** A scheme, and what follows it after spaces (RFC 9110, section 11.4). */
+/** A scheme, and what follows it after one space or more: `1*SP` (RFC 6750, section 2.1; RFC 9110, section 11.4). */
 const credentials = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +(.*))?$/s
 const suffixLength = 8
 const suffix = /^[A-Za-z0-9_-]{8}$/

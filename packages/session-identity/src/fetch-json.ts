@@ -42,6 +42,10 @@ export async function fetchJson (url: string, { fetch, clock, timeoutMs, maxByte
       if (size > maxBytes) throw new Error(`its answer is larger than ${maxBytes} bytes`)
       chunks.push(chunk)
     }
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'))
+    try {
+      return JSON.parse(Buffer.concat(chunks).toString('utf8'))
+    } catch (cause) {
+      throw new Error('its answer is not JSON', { cause })
+    }
   }
 }

@@ -1,6 +1,6 @@
 import type { Clock, Component, Health, Instrument } from '@orientor/session-contract/core'
 import type { JwksSource } from './jwks-source.js'
-import type { TokenVerifier, TokenVerifierStats } from './token-verifier.js'
+import type { TokenVerifierStats } from './token-verifier.js'
 
 /** Everything countable about identification; without published keys their counts are 0. */
 export interface SessionIdentityStats extends TokenVerifierStats {
@@ -18,14 +18,19 @@ const results = ['hits', 'verified', 'pending', 'refused', 'unavailable'] as con
 
 /**
  * What the monitoring routes may show of identification. Healthy, unless keys are wanted and cannot be had: degraded while older ones
- * are in use, unhealthy without any.
+ * are in use, unhealthy without any. With several issuers the counts of keys are sums, and the worst of them tells the health.
  *
- * @param source - null: the application verifies with a key of its own
+ * @param sources - none: the application verifies with a key of its own
  */
-export function identityComponent (verifier: TokenVerifier, source: JwksSource | null, clock: Clock): IdentityComponent {
+export function identityComponent (verifier: { stats (): TokenVerifierStats }, sources: readonly JwksSource[], clock: Clock): IdentityComponent {
   const stats = (): SessionIdentityStats & Readonly<Record<string, number>> => {
-    const { fetches = 0, failures = 0, keys = 0 } = source?.stats ?? {}
-    return Object.freeze({ ...verifier.stats(), keyFetches: fetches, keyFetchFailures: failures, keys })
+    const sum = { keyFetches: 0, keyFetchFailures: 0, keys: 0 }
+    for (const { stats } of sources) {
+      sum.keyFetches += stats.fetches
+      sum.keyFetchFailures += stats.failures
+      sum.keys += stats.keys
+    }
+    return Object.freeze({ ...verifier.stats(), ...sum })
   }
   const instruments: readonly Instrument[] = [
     {
@@ -54,20 +59,21 @@ export function identityComponent (verifier: TokenVerifier, source: JwksSource |
       }
     }
   ]
-  return { name: 'sessionIdentity', instruments, stats, health: () => ({ ...healthOf(source), checkedAtMs: clock.now() }) }
+  return { name: 'sessionIdentity', instruments, stats, health: () => ({ ...healthOf(sources), checkedAtMs: clock.now() }) }
 }
 
 function gauge (name: string, unit: string, help: string, value: () => number): Instrument {
   return { name, kind: 'gauge', unit, help, read: () => [{ labels: {}, value: value() }] }
 }
 
-function healthOf (source: JwksSource | null): Omit<Health, 'checkedAtMs'> {
-  if (source === null) return { status: 'healthy', reason: 'Tokens are verified by the application' }
-  const { keys, failing, fetches } = source.stats
-  if (failing) {
-    return keys > 0
-      ? { status: 'degraded', reason: 'The keys of the issuer cannot be loaded; the last ones are in use' }
-      : { status: 'unhealthy', reason: 'The keys of the issuer cannot be loaded' }
-  }
-  return { status: 'healthy', reason: fetches === 0 ? 'No token has needed a key yet' : 'The keys of the issuer are loaded' }
+function healthOf (sources: readonly JwksSource[]): Omit<Health, 'checkedAtMs'> {
+  if (sources.length === 0) return { status: 'healthy', reason: 'Tokens are verified by the application' }
+  const all = sources.map(({ stats }) => stats)
+  if (all.some(({ failing, keys }) => failing && keys === 0)) return { status: 'unhealthy', reason: `The keys of ${anIssuer(all)} cannot be loaded` }
+  if (all.some(({ failing }) => failing)) return { status: 'degraded', reason: `The keys of ${anIssuer(all)} cannot be loaded; the last ones are in use` }
+  return { status: 'healthy', reason: all.every(({ fetches }) => fetches === 0) ? 'No token has needed a key yet' : 'The keys of the issuer are loaded' }
+}
+
+function anIssuer ({ length }: { readonly length: number }): string {
+  return length === 1 ? 'the issuer' : 'an issuer'
 }

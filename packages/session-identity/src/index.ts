@@ -1,3 +1,5 @@
 export * from './core.js'
+export { fromClerk, type ClerkAuth, type FromClerkOptions, type GetClerkAuth } from './from-clerk.js'
+export { fromJwt, type FromJwtOptions } from './from-jwt.js'
 export { default, sessionIdentity, type SessionIdentity } from './plugin.js'
 export type { SessionUser } from '@orientor/session-contract'

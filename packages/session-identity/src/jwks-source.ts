@@ -31,7 +31,7 @@ export interface JwksSourceStats {
 
 /**
  * The keys of one issuer. Fetched at first need, then again in the background; one fetch at a time, whoever asks, and none within the
- * cooldown of the last one. While the endpoint is down, slow or answers anything but a key set, the last good set stays in use. A key
+ * cooldown of the last one: who asks then makes one start when it ends. While the endpoint is down, slow or answers anything but a key set, the last good set stays in use. A key
  * that a newer set does not hold loses its trust.
  */
 export class JwksSource {
@@ -48,6 +48,7 @@ export class JwksSource {
   #startedAtMs = -Infinity
   #flight: Promise<void> | null = null
   #timer: Timer | null = null
+  #dueAtMs = Infinity
   #failure: Error | null = null
   #fetches = 0
   #failures = 0
@@ -84,9 +85,15 @@ export class JwksSource {
     return { fetches: this.#fetches, failures: this.#failures, keys: this.keys.length, failing: this.#failure !== null }
   }
 
-  /** Joins the fetch that is under way, or starts one unless the last is too recent. Resolves, never rejects, when `keys` are as new as can be had. */
+  /**
+   * Joins the fetch that is under way, or starts one. When the last is too recent, one is made as soon as the cooldown ends, which is
+   * not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
+   */
   async refresh (): Promise<void> {
-    if (this.#flight === null && this.retryAfterMs === 0 && !this.#closed) this.#flight = this.#load().finally(() => { this.#flight = null })
+    if (this.#flight === null && !this.#closed) {
+      if (this.retryAfterMs === 0) this.#flight = this.#load().finally(() => { this.#flight = null })
+      else this.#refreshIn(this.retryAfterMs)
+    }
     await this.#flight
   }
 
@@ -99,6 +106,8 @@ export class JwksSource {
   async #load (): Promise<void> {
     this.#startedAtMs = this.#clock.monotonic()
     this.#fetches++
+    this.#timer?.cancel()
+    this.#dueAtMs = Infinity
     try {
       const document = await fetchJson(this.#url, { fetch: this.#fetch, clock: this.#clock, timeoutMs: this.#timeoutMs, maxBytes: this.#maxBytes })
       const keys = readKeySet(document, this.#keys)
@@ -120,8 +129,15 @@ export class JwksSource {
     this.#keys = keys
   }
 
+  /** The earliest wish counts. */
   #refreshIn (delayMs: number): void {
+    const dueAtMs = this.#clock.monotonic() + delayMs
+    if (this.#closed || dueAtMs >= this.#dueAtMs) return
     this.#timer?.cancel()
-    if (!this.#closed) this.#timer = this.#clock.setTimer(() => { this.refresh().catch(() => {}) }, delayMs)
+    this.#dueAtMs = dueAtMs
+    this.#timer = this.#clock.setTimer(() => {
+      this.#dueAtMs = Infinity
+      this.refresh().catch(() => {})
+    }, delayMs)
   }
 }

@@ -1,13 +1,14 @@
 import { sessionHub } from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { AppIdentifier } from './app-identifier.js'
 import { readToken } from './bearer-token.js'
-import type { ClaimRules } from './claims.js'
 import { errors } from './errors.js'
 import { identityComponent, type SessionIdentityStats } from './identity-component.js'
-import { JwksSource } from './jwks-source.js'
-import { owner, resolveOptions, type ResolvedSessionIdentityOptions, type SessionIdentityOptions } from './options.js'
-import { checkByApp, checkByJwks, type AppVerifier } from './signature-check.js'
+import { resolveOptions, type ResolvedSessionIdentityOptions, type SessionIdentityOptions } from './options.js'
+import { owner } from './owner.js'
+import type { AppVerifier } from './signature-check.js'
+import { trustedIssuers } from './token-policy.js'
 import { TokenVerifier } from './token-verifier.js'
 
 declare module 'fastify' {
@@ -19,7 +20,11 @@ declare module 'fastify' {
 
 /** What `fastify.sessionIdentity` offers. */
 export interface SessionIdentity {
-  /** Verifies a token that came by another way than a request's header or cookie, such as the first message of a WebSocket. */
+  /**
+   * Verifies a token that came by another way than a request's header or cookie, such as the first message of a WebSocket.
+   *
+   * @throws ORI_IDENTITY_NOT_BY_TOKEN where the option `identify` is in use
+   */
   identify: TokenVerifier['identify']
   /** Counts since the start, by the rules of TokenVerifierStats. */
   stats (): SessionIdentityStats
@@ -27,15 +32,16 @@ export interface SessionIdentity {
 
 const plugin: FastifyPluginAsync<SessionIdentityOptions> = async (fastify, input) => {
   const options = resolveOptions(input)
-  const { clock, cookie } = options
+  if (options.identify === null) byToken(fastify, options)
+  else byApp(fastify, new AppIdentifier(options.identify), options)
+}
+
+function byToken (fastify: FastifyInstance, options: ResolvedSessionIdentityOptions): void {
+  const { cookie } = options
   const hub = sessionHub(fastify)
-  const source = options.jwksUrl === null ? null : new JwksSource({ url: options.jwksUrl, fetch: options.fetch, clock })
-  const verifier = new TokenVerifier({
-    ...options,
-    signature: source === null ? checkByApp(() => appVerifier(fastify)) : checkByJwks(source),
-    rules: rulesOf(options)
-  })
-  const component = identityComponent(verifier, source, clock)
+  const { policies, sources } = trustedIssuers(options, () => appVerifier(fastify))
+  const verifier = new TokenVerifier({ ...options, policies })
+  const component = identityComponent(verifier, sources, options.clock)
 
   hub.fill('identify', owner, ({ raw }) => {
     const token = readToken(raw.headers, raw.rawHeaders, cookie)
@@ -44,12 +50,16 @@ const plugin: FastifyPluginAsync<SessionIdentityOptions> = async (fastify, input
   hub.observe(component)
   fastify.decorate('sessionIdentity', Object.freeze<SessionIdentity>({ identify: token => verifier.identify(token), stats: component.stats }))
 
-  if (source === null) fastify.addHook('onReady', async () => { await proveFixedSecret(appVerifier(fastify)) })
-  else fastify.addHook('onClose', async () => { source.close() })
+  if (options.verify === 'fastify-jwt') fastify.addHook('onReady', async () => { await proveFixedSecret(appVerifier(fastify)) })
+  fastify.addHook('onClose', async () => { for (const source of sources) source.close() })
 }
 
-function rulesOf ({ issuer, audience, authorizedParties, algorithms, verify, clockToleranceMs, maxTokenLifetimeMs }: ResolvedSessionIdentityOptions): ClaimRules {
-  return { issuer, audience, authorizedParties, algorithms, expiryRequired: verify === 'jwks', clockToleranceMs, maxTokenLifetimeMs }
+function byApp (fastify: FastifyInstance, identifier: AppIdentifier, { clock }: ResolvedSessionIdentityOptions): void {
+  const hub = sessionHub(fastify)
+  const component = identityComponent(identifier, [], clock)
+  hub.fill('identify', owner, request => identifier.identify(request))
+  hub.observe(component)
+  fastify.decorate('sessionIdentity', Object.freeze<SessionIdentity>({ identify: () => { throw new errors.NotByToken() }, stats: component.stats }))
 }
 
 /** Looked up late: `@fastify/jwt` may be registered after this plugin. With a namespace it has no `verify` of its own. */
@@ -72,7 +82,7 @@ async function proveFixedSecret (verifier: AppVerifier): Promise<void> {
 }
 
 /**
- * Bearer token or session cookie → verified identity, in `request.identity`. Fills the slot `identify` and decorates
+ * Bearer token or session cookie, or the application's own authentication → verified identity, in `request.identity`. Fills the slot `identify` and decorates
  * `fastify.sessionIdentity`.
  *
  * @throws ORI_CONTRACT_INVALID_OPTION at registration; ORI_IDENTITY_NO_VERIFIER or ORI_IDENTITY_DYNAMIC_SECRET at ready

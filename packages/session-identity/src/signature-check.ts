@@ -50,10 +50,11 @@ async function signerAmong (keys: readonly PublishedKey[], token: ParsedToken): 
   for (const key of candidates) {
     try {
       await compactVerify(token.text, key.resolve)
-      return key
     } catch {
       // Not signed with this key, or the key is of no use for this algorithm: either way it vouches for nothing.
+      continue
     }
+    if (key.trusted) return key // It may have been withdrawn meanwhile.
   }
   return candidates.length === 0 ? unknownKey : badSignature
 }

@@ -4,6 +4,7 @@ import type { VerifyingKey } from './verifying-key.js'
 
 interface Entry {
   readonly token: string
+  readonly tail: string
   readonly identity: Identity
   readonly fromMs: number
   readonly untilMs: number
@@ -43,17 +44,21 @@ export class TokenCache {
 
   /** The identity of exactly this token, or null when it was not verified or does not count at this instant. */
   get (token: string, nowMs: number): Identity | null {
-    const tail = token.slice(-tailLength)
-    const entry = this.#entries.get(tail)
+    const entry = this.#entries.peek(token.slice(-tailLength))
     if (entry === undefined || entry.token !== token) return null
     if (nowMs < entry.fromMs) return null
-    if (nowMs < entry.untilMs && entry.key.trusted) return entry.identity
-    this.#entries.delete(tail)
+    if (nowMs < entry.untilMs && entry.key.trusted) {
+      // This use counts under the entry's own tail: quick-lru keeps the key that it is asked with when it renews an old entry.
+      this.#entries.get(entry.tail)
+      return entry.identity
+    }
+    this.#entries.delete(entry.tail)
     return null
   }
 
   set (token: string, { identity, fromMs, untilMs, key }: VerifiedToken): void {
-    this.#entries.set(flat(token.slice(-tailLength)), { token: flat(token), identity, fromMs, untilMs, key })
+    const tail = flat(token.slice(-tailLength))
+    this.#entries.set(tail, { token: flat(token), tail, identity, fromMs, untilMs, key })
   }
 }
 

@@ -1,14 +1,15 @@
-import { anonymous, createIdentity, refused, type Clock, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
-import { claimsFlaw, headerFlaw, instantIn, isPending, validityOf, type ClaimRules } from './claims.js'
+import { anonymous, refused, type Clock, type Identity, type RefusedOutcome, type Sync, type Unresolved } from '@orientor/session-contract/core'
+import { claimsFlaw, headerFlaw, isPending, validityOf } from './claims.js'
+import { identityOfClaims } from './identity-of-claims.js'
 import { parseToken, type ParsedToken } from './parsed-token.js'
-import type { SignatureCheck } from './signature-check.js'
 import { TokenCache } from './token-cache.js'
+import type { TokenPolicy } from './token-policy.js'
 import type { VerifyingKey } from './verifying-key.js'
 
 /** What a verifier is made of. */
 export interface TokenVerifierOptions {
-  readonly signature: SignatureCheck
-  readonly rules: ClaimRules
+  /** One per issuer; one with `rules.issuer` null stands for every issuer that has none of its own. */
+  readonly policies: readonly TokenPolicy[]
   readonly clock: Clock
   /** Most verified tokens remembered, at least 2. */
   readonly maxTokens: number
@@ -31,14 +32,19 @@ export interface TokenVerifierStats {
   readonly cachedTokens: number
 }
 
+const unknownIssuer: RefusedOutcome = refused('invalid_token', 'The issuer of the token is not accepted')
+
 /**
  * Token → identity, or why not. Knows nothing of HTTP and Fastify. Verified tokens are remembered until they expire, so that a token
  * that was seen before costs a look-up; each use checks time and key again. Refused tokens are never remembered: what is wrong today
  * (a key not yet published, a time to come) may be right in a moment.
+ *
+ * The `iss` of a token that is not verified yet does one thing only: it selects the policy that the whole token is then held to,
+ * `iss` included. As that choice depends on nothing but the token's text, the policies may share what is remembered.
  */
 export class TokenVerifier {
-  readonly #signature: SignatureCheck
-  readonly #rules: ClaimRules
+  readonly #policies: ReadonlyMap<unknown, TokenPolicy>
+  readonly #anyIssuer: TokenPolicy | null
   readonly #clock: Clock
   readonly #recheckAfterMs: number
   readonly #updatedAtClaim: readonly string[] | null
@@ -47,8 +53,8 @@ export class TokenVerifier {
   readonly #counts = { hits: 0, verified: 0, pending: 0, refused: 0, unavailable: 0 }
 
   constructor (options: TokenVerifierOptions) {
-    this.#signature = options.signature
-    this.#rules = options.rules
+    this.#policies = new Map(options.policies.flatMap(policy => policy.rules.issuer === null ? [] : [[policy.rules.issuer, policy]]))
+    this.#anyIssuer = options.policies.find(policy => policy.rules.issuer === null) ?? null
     this.#clock = options.clock
     this.#recheckAfterMs = options.recheckAfterMs
     this.#updatedAtClaim = options.updatedAtClaim
@@ -78,30 +84,28 @@ export class TokenVerifier {
     if (flight !== undefined) return flight.then(found => this.#count(found))
     const token = parseToken(text)
     if (token.kind === 'refused') return this.#count(token)
+    const policy = this.#policies.get(token.claims['iss']) ?? this.#anyIssuer
+    if (policy === null) return this.#count(unknownIssuer)
     // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
-    const flaw = headerFlaw(token.header, this.#rules) ?? claimsFlaw(token.claims, this.#rules, this.#clock.now())
+    const flaw = headerFlaw(token.header, policy.rules) ?? claimsFlaw(token.claims, policy.rules, this.#clock.now())
     if (flaw !== null) return this.#count(refused('invalid_token', flaw))
-    const signer = this.#signature(token)
-    if (!(signer instanceof Promise)) return this.#count(this.#accept(token, signer))
-    const verification = signer.then(settled => this.#accept(token, settled)).finally(() => { this.#flights.delete(text) })
+    const signer = policy.signature(token)
+    if (!(signer instanceof Promise)) return this.#count(this.#accept(token, policy, signer))
+    const verification = signer.then(settled => this.#accept(token, policy, settled)).finally(() => { this.#flights.delete(text) })
     this.#flights.set(text, verification)
     return verification.then(found => this.#count(found))
   }
 
-  #accept ({ text, claims }: ParsedToken, signer: VerifyingKey | Unresolved): Identity | Unresolved {
+  #accept ({ text, claims }: ParsedToken, { rules }: TokenPolicy, signer: VerifyingKey | Unresolved): Identity | Unresolved {
     if (signer.kind !== 'key') return signer
+    const nowMs = this.#clock.now()
+    // Keys may have taken seconds to come.
+    const flaw = claimsFlaw(claims, rules, nowMs)
+    if (flaw !== null) return refused('invalid_token', flaw)
     if (isPending(claims)) return anonymous
-    const { iss, sub, sid, iat } = claims as { iss: string, sub: string, sid?: unknown, iat?: number }
-    const identity = createIdentity({
-      issuer: iss,
-      subject: sub,
-      sessionId: typeof sid === 'string' && sid !== '' ? sid : null,
-      issuedAtMs: iat === undefined ? null : iat * 1000,
-      providerUpdatedAt: this.#updatedAtClaim === null ? null : instantIn(claims, this.#updatedAtClaim),
-      claims
-    })
-    const { fromMs, untilMs } = validityOf(claims, this.#rules)
-    this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, this.#clock.now() + this.#recheckAfterMs) })
+    const identity = identityOfClaims(claims, this.#updatedAtClaim)
+    const { fromMs, untilMs } = validityOf(claims, rules)
+    this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, nowMs + this.#recheckAfterMs) })
     return identity
   }
 

@@ -1,11 +1,14 @@
 import { createHook } from 'node:async_hooks'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
-import { createIdentity, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
+import { anonymous, createIdentity, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
 import { readToken } from '../src/bearer-token.js'
-import { JwksSource, TokenVerifier, checkByApp, checkByJwks, resolveOptions, type Fetch, type SessionIdentityOptions } from '../src/core.js'
+import { JwksSource, TokenVerifier, resolveOptions, trustedIssuers, type Identify, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
 import { TokenCache } from '../src/token-cache.js'
+import { KeyEndpoint } from './fixtures/key-endpoint.js'
 import { hostileTokens } from './fixtures/hostile-tokens.js'
 import { audience, ecKey, encode, forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
 
@@ -13,37 +16,15 @@ const first = rsaKey('ins_1')
 const second = rsaKey('ins_2')
 const sameKid = rsaKey('ins_1')
 
-/** An issuer's key endpoint under the test's hand. */
-class Endpoint {
-  calls = 0
-  answer: () => Response | Promise<Response>
-  readonly fetch: Fetch = async () => {
-    this.calls++
-    return await this.answer()
-  }
-
-  constructor (keys: readonly SigningKey[]) {
-    this.answer = () => new Response()
-    this.publish(keys)
-  }
-
-  publish (keys: readonly SigningKey[]): void {
-    this.answer = () => Response.json({ keys: keys.map(key => jwkOf(key)) })
-  }
-
-  fail (): void {
-    this.answer = () => { throw new TypeError('fetch failed') }
-  }
-}
-
 function setup ({ keys = [first, second], ...input }: SessionIdentityOptions & { keys?: readonly SigningKey[] } = {}) {
   const clock = new ManualClock()
-  const endpoint = new Endpoint(keys)
-  const { jwksUrl, ...options } = resolveOptions({ issuer, audience, authorizedParties: [party], clock, fetch: endpoint.fetch, ...input })
-  const source = new JwksSource({ url: jwksUrl!, fetch: options.fetch, clock })
-  const verifier = new TokenVerifier({ ...options, signature: checkByJwks(source), rules: { ...options, expiryRequired: true } })
+  const endpoint = new KeyEndpoint(keys)
+  const options = resolveOptions({ issuer, audience, authorizedParties: [party], clock, fetch: endpoint.fetch, ...input })
+  const { policies, sources } = trustedIssuers(options)
+  const source = sources[0]!
+  const verifier = new TokenVerifier({ ...options, policies })
   const token = (more: object = {}, key = first): string => sessionToken(key, clock.now(), more)
-  return { clock, endpoint, source, verifier, token, component: identityComponent(verifier, source, clock) }
+  return { clock, endpoint, source, verifier, token, component: identityComponent(verifier, sources, clock) }
 }
 
 async function subjectOf (found: Sync<Identity | Unresolved>): Promise<string> {
@@ -134,8 +115,8 @@ t.test('Keys of no use are left out of a set, and a lone key needs no kid.', asy
   t.equal(await subjectOf(verifier.identify(withoutKid)), 'user_1')
   t.equal(source.stats.keys, 1)
   const weak = rsaKey('weak', 1024)
-  const other = setup({ keys: [weak] })
-  t.equal(await subjectOf(other.verifier.identify(other.token({}, weak))), 'The signature of the token is not valid', 'a short RSA key vouches for nothing')
+  const other = setup({ keys: [weak, first] })
+  t.equal(await subjectOf(other.verifier.identify(other.token({}, weak))), 'The key of the token is not known', 'a short RSA key vouches for nothing')
 })
 
 t.test('A pending session is signed out, once its token has proved good.', async t => {
@@ -216,6 +197,45 @@ t.test('No more tokens are remembered than maxTokens, and the latest are among t
   })
   t.ok(remembered.length >= 5 && remembered.length <= 10, `${remembered.length} remembered`)
   t.same(remembered, tokens.slice(-remembered.length))
+  t.end()
+})
+
+t.test('A token that is remembered counts only within its time and while its key is trusted, judged at each look-up.', t => {
+  const identity = createIdentity({ issuer, subject: 'user_1' })
+  const token = 'x'.repeat(60)
+  const remembered = (key = { kind: 'key' as const, trusted: true }): { cache: TokenCache, key: { trusted: boolean } } => {
+    const cache = new TokenCache(10)
+    cache.set(token, { identity, fromMs: 1000, untilMs: 2000, key })
+    return { cache, key }
+  }
+  const at = (nowMs: number): Identity | null => remembered().cache.get(token, nowMs)
+  t.same([at(999), at(1000), at(1999), at(2000), at(NaN), at(Infinity)], [null, identity, identity, null, null, null])
+  const { cache, key } = remembered()
+  t.equal(cache.get(token, 1500), identity)
+  key.trusted = false
+  t.equal(cache.get(token, 1500), null, 'at the very next look-up')
+  key.trusted = true
+  t.equal(cache.get(token, 1500), null, 'and it has left')
+  t.equal(cache.size, 0)
+  t.end()
+})
+
+t.test('What is remembered of a token keeps nothing else in memory.', t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const identity = createIdentity({ issuer, subject: 'user_1' })
+  const cache = new TokenCache(1000)
+  collect()
+  const before = process.memoryUsage().heapUsed
+  for (let index = 0; index < 300; index++) {
+    // As it comes: a slice of a header line, which here is 200 KB long.
+    const header = Buffer.alloc(200_000, `${index}.`).toString('latin1')
+    cache.set(header.slice(100, 1000), { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
+  }
+  collect()
+  const grown = process.memoryUsage().heapUsed - before
+  t.equal(cache.size, 300, 'they are all held')
+  t.ok(grown < 10_000_000, `${grown} bytes for 300 tokens of 1 KB`)
   t.end()
 })
 
@@ -351,7 +371,7 @@ t.test('A withdrawn key drops the tokens it verified, and no others, without bei
 
 t.test('Fetches never overlap, even without a cooldown.', async t => {
   const clock = new ManualClock()
-  const endpoint = new Endpoint([first])
+  const endpoint = new KeyEndpoint([first])
   const source = new JwksSource({ url: issuer, fetch: endpoint.fetch, clock, cooldownMs: 0 })
   await Promise.all([source.refresh(), source.refresh(), source.refresh()])
   t.equal(endpoint.calls, 1)
@@ -377,7 +397,7 @@ t.test('With the application\'s verifier the claims are still ours to judge, and
   const asked: string[] = []
   const app = { verify (token: string) { asked.push(token); if (token.endsWith('A')) throw new Error('no') } }
   const options = resolveOptions({ clock })
-  const verifier = new TokenVerifier({ ...options, signature: checkByApp(() => app), rules: { ...options, expiryRequired: false } })
+  const verifier = new TokenVerifier({ ...options, ...trustedIssuers(options, () => app) })
   const unsigned = (claims: object, header: object = { alg: 'HS256' }, end = 'BBBB'): string => `${encode(header)}.${encode(claims)}.${end}`
   const good = unsigned({ iss: 'urn:app', sub: 'user_1' })
   const identity = verifier.identify(good)
@@ -394,7 +414,8 @@ t.test('With the application\'s verifier the claims are still ours to judge, and
     [{ sub: 'user_1' }], [{ iss: 'with space', sub: 'user_1' }], [{ iss: 'urn:app' }], [{ iss: 'urn:app', sub: 'user_1', exp: 5 }], [{ iss: 'urn:app', sub: 'user_1' }, { alg: 'none' }]
   ] as const) t.match(verifier.identify(unsigned(claims, header)), { kind: 'refused' }, JSON.stringify(claims))
   t.equal(asked.length, 0, 'judged before the signature')
-  const component = identityComponent(verifier, null, clock)
+  t.match(new TokenVerifier({ ...options, ...trustedIssuers(options) }).identify(good), { kind: 'refused' }, 'without a verifier nothing is accepted')
+  const component = identityComponent(verifier, [], clock)
   t.match(component.stats(), { keyFetches: 0, keys: 0 })
   t.match(await component.health(), { status: 'healthy', reason: 'Tokens are verified by the application' })
 })
@@ -468,11 +489,8 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
   const { clock, fetch, ...plain } = resolveOptions({ issuer: 'https://id.example.com/', audience: 'api' })
   t.same(plain, {
     verify: 'jwks',
-    issuer: 'https://id.example.com/',
-    jwksUrl: 'https://id.example.com/.well-known/jwks.json',
-    audience: ['api'],
-    authorizedParties: null,
-    algorithms: ['RS256'],
+    identify: null,
+    issuers: [{ issuer: 'https://id.example.com/', jwksUrl: 'https://id.example.com/.well-known/jwks.json', audience: ['api'], authorizedParties: null, algorithms: ['RS256'] }],
     cookie: '__session',
     updatedAtClaim: null,
     clockToleranceMs: 5000,
@@ -481,11 +499,30 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
     maxTokens: 10_000
   })
   t.ok(Object.isFrozen(resolveOptions({ issuer })))
-  t.equal(resolveOptions({ issuer: 'urn:issuer', jwksUrl: 'http://127.0.0.1/keys' }).jwksUrl, 'http://127.0.0.1/keys')
-  t.match(resolveOptions(undefined), { verify: 'fastify-jwt', issuer: null, jwksUrl: null, algorithms: null })
-  t.match(resolveOptions({ verify: 'fastify-jwt', issuer, cookie: false }), { verify: 'fastify-jwt', issuer, cookie: null })
+  t.match(resolveOptions({ issuer: 'urn:issuer', jwksUrl: 'http://127.0.0.1/keys' }).issuers, [{ jwksUrl: 'http://127.0.0.1/keys' }])
+  t.match(resolveOptions(undefined), { verify: 'fastify-jwt', issuers: [{ issuer: null, jwksUrl: null, algorithms: null }] })
+  t.match(resolveOptions({ verify: 'fastify-jwt', issuer, cookie: false }), { verify: 'fastify-jwt', issuers: [{ issuer, jwksUrl: null }], cookie: null })
+  t.strictSame(resolveOptions({ audience: 'api', algorithms: ['ES256'], issuers: [{ issuer: 'https://a.example.com' }, { issuer: 'urn:b', jwksUrl: 'https://b.example.com/keys', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }] }).issuers, [
+    { issuer: 'https://a.example.com', jwksUrl: 'https://a.example.com/.well-known/jwks.json', audience: ['api'], authorizedParties: null, algorithms: ['ES256'] },
+    { issuer: 'urn:b', jwksUrl: 'https://b.example.com/keys', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }
+  ], 'what an issuer leaves out is as the plugin\'s own option says')
+  const identify: Identify = () => anonymous
+  t.match(resolveOptions({ identify, clock: new ManualClock() }), { identify, issuers: [] })
   const wrong: ReadonlyArray<readonly [object, RegExp]> = [
-    [{ issuers: issuer }, /option "issuers" is not known/],
+    [{ isuer: issuer }, /option "isuer" is not known/],
+    [{ issuers: issuer }, /option "issuers" must be a list/],
+    [{ issuers: [] }, /option "issuers" must be a list of at least 1/],
+    [{ issuers: [issuer] }, /option "issuers" must be a list/],
+    [{ issuers: [{ issuer }, { issuer, jwksUrl: 'https://b.example.com' }] }, /must name each issuer once; received "https:\/\/clerk.example.com" twice/],
+    [{ issuers: [{ issuer }, { issuer: 'urn:b' }] }, /option "jwksUrl" is missing/],
+    [{ issuers: [{ issuer }, { isuer: issuer }] }, /issuers\[1\]: option "isuer" is not known/],
+    [{ issuers: [{ jwksUrl: 'https://b.example.com' }] }, /issuers\[0\]: option "issuer" is missing/],
+    [{ issuer, issuers: [{ issuer }] }, /option "issuer" must not be given with "issuers"/],
+    [{ jwksUrl: 'https://b.example.com', issuers: [{ issuer }] }, /option "jwksUrl" must not be given with "issuers"/],
+    [{ verify: 'fastify-jwt', issuers: [{ issuer }] }, /option "issuers" must not be given with verify: "fastify-jwt"/],
+    [{ identify: () => anonymous, issuer }, /option "issuer" must not be given with "identify"/],
+    [{ identify: () => anonymous, verify: 'jwks' }, /option "verify" must not be given with "identify"/],
+    [{ identify: 'jwt' }, /option "identify" must be a function/],
     [{ issuer: 'https://a b' }, /option "issuer" must be a non-empty string without white space; received "https:\/\/a b"/],
     [{ issuer: '' }, /issuer/],
     [{ issuer: 'urn:issuer' }, /option "jwksUrl" is missing/],

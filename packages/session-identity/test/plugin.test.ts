@@ -11,18 +11,18 @@ import { expectTypeOf } from 'expect-type'
 import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify'
 import { SignJWT } from 'jose'
 import t, { type Test } from 'tap'
-import sessionIdentity, { errors, sessionIdentity as named, type SessionIdentity, type SessionIdentityErrorCode, type SessionIdentityOptions, type SessionUser } from '../src/index.js'
+import sessionIdentity, { errors, fromJwt, sessionIdentity as named, type SessionIdentity, type SessionIdentityErrorCode, type SessionIdentityOptions, type SessionUser } from '../src/index.js'
 import { hostileTokens } from './fixtures/hostile-tokens.js'
-import { audience, encode, forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken } from './fixtures/token-issuer.js'
+import { audience, encode, forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
 
 const key = rsaKey('ins_1')
 const another = rsaKey('ins_2')
 const pem = key.publicKey.export({ format: 'pem', type: 'spki' }) as string
 
 /** A Fastify server that publishes the keys, as an issuer does. */
-async function keyServer (t: Test): Promise<string> {
+async function keyServer (t: Test, ...keys: readonly SigningKey[]): Promise<string> {
   const server = fastify()
-  server.get('/.well-known/jwks.json', () => ({ keys: [jwkOf(key), jwkOf(another)] }))
+  server.get('/.well-known/jwks.json', () => ({ keys: (keys.length === 0 ? [key, another] : keys).map(key => jwkOf(key)) }))
   t.teardown(async () => { await server.close() })
   return await server.listen({ port: 0, host: '127.0.0.1' })
 }
@@ -167,32 +167,100 @@ t.test('With @fastify/jwt the application\'s own key verifies, in whatever order
   }
 })
 
-t.test('With @fastify/jwt every hostile token is refused, but for what its own configuration decides.', async t => {
-  const app = fastify()
+t.test('With @fastify/jwt every hostile token is refused, cold and warm, but for what its own configuration decides.', async t => {
   const clock = new ManualClock({ now: Math.floor(Date.now() / 1000) * 1000 })
-  await app.register(fastifyJwt, { secret: { public: pem } })
-  await app.register(sessionIdentity, { clock, verify: 'fastify-jwt', issuer, audience, authorizedParties: [party] })
-  t.teardown(async () => { await app.close() })
-  await app.ready()
-  const accepted: string[] = []
-  for (const { name, token } of hostileTokens(key, clock.now())) {
-    const { kind } = await app.sessionIdentity.identify(token)
-    if (kind !== 'refused') accepted.push(name)
+  const anyKid = ['the right key under a wrong kid', 'no kid where there are two keys', 'kid ', 'kid ../../dev/null', 'kid __proto__', 'kid constructor', 'kid \' OR 1=1', 'kid aaaaaaaaaaaaaaaaaaaa']
+  const configurations = [
+    {
+      jwt: {},
+      ours: {},
+      accepted: ['RS384, which is not on the list', 'RS512, which is not on the list', 'PS256, which is not on the list', ...anyKid, 'exp missing'],
+      why: 'it has one key, whatever the kid; takes all algorithms of that key; and needs no exp'
+    },
+    { jwt: { algorithms: ['RS256' as const], requiredClaims: ['exp'], cache: true }, ours: {}, accepted: anyKid, why: 'told so, it refuses the others itself' },
+    { jwt: { requiredClaims: ['exp'] }, ours: { algorithms: ['RS256' as const] }, accepted: anyKid, why: 'the list may also be ours' }
+  ]
+  for (const { jwt, ours, accepted, why } of configurations) {
+    for (const warm of [false, true]) {
+      const app = fastify()
+      await app.register(fastifyJwt, { secret: { public: pem } as never, verify: jwt })
+      await app.register(sessionIdentity, { clock, verify: 'fastify-jwt', issuer, audience, authorizedParties: [party], ...ours })
+      t.teardown(async () => { await app.close() })
+      await app.ready()
+      const good = sessionToken(key, clock.now())
+      if (warm) t.match(await app.sessionIdentity.identify(good), { kind: 'identity' })
+      const hostile = hostileTokens(key, clock.now())
+      t.ok(hostile.length >= 150)
+      const passed: string[] = []
+      for (const { name, token } of hostile) {
+        if ((await app.sessionIdentity.identify(token)).kind !== 'refused') passed.push(name)
+      }
+      t.same(passed, accepted, `${warm ? 'warm' : 'cold'}: ${why}`)
+      t.equal(app.sessionIdentity.stats().cachedTokens, accepted.length + (warm ? 1 : 0), 'and no refused one is remembered')
+    }
   }
-  t.same(accepted, [
-    'RS384, which is not on the list', 'RS512, which is not on the list', 'PS256, which is not on the list',
-    'the right key under a wrong kid', 'no kid where there are two keys', 'kid ', 'kid ../../dev/null', 'kid __proto__', 'kid constructor', 'kid \' OR 1=1', 'kid aaaaaaaaaaaaaaaaaaaa',
-    'exp missing'
-  ], 'it has one key, whatever the kid; takes all algorithms of that key; and needs no exp')
+})
 
-  const strict = fastify()
-  await strict.register(fastifyJwt, { secret: { public: pem }, verify: { requiredClaims: ['exp'] } })
-  await strict.register(sessionIdentity, { clock, verify: 'fastify-jwt', issuer, algorithms: ['RS256'] })
-  t.teardown(async () => { await strict.close() })
-  await strict.ready()
-  for (const { name, token } of hostileTokens(key, clock.now())) {
-    if (/not on the list|^exp missing/.test(name)) t.match(await strict.sessionIdentity.identify(token), { kind: 'refused' }, name)
+t.test('No value of a token, good or bad, appears in an answer, a log line, an error or a metric.', async t => {
+  const clock = new ManualClock({ now: Math.floor(Date.now() / 1000) * 1000 })
+  const canary = 'c4n4ryVa1ue'
+  const lines: string[] = []
+  const seen: string[] = []
+  const claims = sessionClaims(clock.now(), { sub: `user_${canary}`, sid: `sess_${canary}`, jti: canary, email: `${canary}@example.com`, o: { id: canary } })
+  const variants: object[] = [
+    {}, { iss: `https://${canary}.example` }, { aud: canary }, { azp: `https://${canary}.example` }, { sub: `${canary}\u0000` }, { sub: { [canary]: canary } }, { exp: canary }, { nbf: canary },
+    { iat: clock.now() / 1000 + 3600 }, { exp: 1 }, { exp: undefined }, { sts: 'pending' }, { [canary]: canary }
+  ]
+  const headers: object[] = [
+    {}, { kid: canary }, { kid: { [canary]: 1 } }, { alg: canary }, { typ: canary }, { cat: canary }, { crit: [canary] }, { b64: canary }, { jku: `https://${canary}.example` }, { [canary]: canary }
+  ]
+  const tokens = [
+    ...variants.flatMap(more => [key, another].map(by => forge(by, { header: { alg: 'RS256', kid: 'ins_1', typ: 'JWT' }, claims: { ...claims, ...more } }))),
+    ...headers.map(more => forge(key, { header: { alg: 'RS256', kid: 'ins_1', typ: 'JWT', ...more }, claims })),
+    forge(key, { header: { alg: 'RS256', kid: 'ins_1' }, claims: `{"sub":"${canary}` }), `${canary}.${canary}.${canary}`, canary, `${canary} ${canary}`, `"${canary}"`, `${canary},${canary}`, canary.repeat(1600)
+  ]
+  const jwksUrl = `${await keyServer(t)}/.well-known/jwks.json`
+  const setups: ReadonlyArray<readonly [SessionIdentityOptions, boolean]> = [
+    [{ clock, issuer, jwksUrl, audience, authorizedParties: [party] }, false],
+    [{ clock, issuer, jwksUrl: 'http://127.0.0.1:1/jwks.json', audience, authorizedParties: [party] }, false],
+    [{ clock, verify: 'fastify-jwt', issuer }, true],
+    [{ identify: fromJwt({ clock, issuer }) }, true]
+  ]
+  for (const [options, jwt] of setups) {
+    const app = fastify({ logger: { level: 'trace', stream: { write: (line: string) => { lines.push(line) } } } })
+    if (jwt) await app.register(fastifyJwt, { secret: { public: pem } as never })
+    await app.register(sessionIdentity, options)
+    app.get('/open', () => 'open')
+    app.get('/closed', { config: { session: { required: true } } }, () => 'closed')
+    t.teardown(async () => { await app.close() })
+    const statuses = new Set<number>()
+    for (const token of tokens) {
+      for (const sent of [bearer(token), { cookie: `__session=${token}` }, { cookie: `__session_${canary.slice(0, 8)}=${token}` }]) {
+        for (const url of ['/open', '/closed']) {
+          const response = await app.inject({ url, headers: sent })
+          statuses.add(response.statusCode)
+          seen.push(JSON.stringify(response.headers), response.body)
+        }
+      }
+    }
+    t.notOk(statuses.has(500))
+    for (const { instruments, stats, health } of sessionHub(app).components) {
+      seen.push(JSON.stringify([stats(), await health(), instruments.map(({ name, help, read }) => [name, help, read()])]))
+    }
+    t.ok([...statuses].some(status => status === 200), [...statuses].join())
   }
+  t.ok(lines.length > 1000 && seen.length > 1000)
+  const signatures = tokens.map(token => token.split('.')[2]?.slice(-20) ?? canary)
+  for (const text of [...lines, ...seen]) {
+    if (text.includes(canary) || signatures.some(signature => text.includes(signature))) t.fail(text)
+  }
+})
+
+t.test('Headers over 16 KiB never reach the application.', async t => {
+  const app = await setup(t)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const response = await fetch(`${app.listeningOrigin}/open`, { headers: { authorization: `Bearer ${'x'.repeat(17_000)}` } })
+  t.equal(response.status, 431)
 })
 
 t.test('Without anything to verify with, or with a secret that is a function, the application does not become ready, and is told the fix.', async t => {
@@ -235,6 +303,20 @@ t.test('A child scope may trust another issuer, and each scope keeps to its own.
   t.same([await status('/closed', ours), await status('/closed', theirs), await status('/child', ours), await status('/child', theirs)], [200, 401, 401, 200])
 })
 
+t.test('One scope may trust several issuers, each by keys of its own from a real server.', async t => {
+  const [ours, theirs] = [await keyServer(t), await keyServer(t, another)]
+  const app = fastify()
+  await app.register(sessionIdentity, { issuers: [{ issuer: ours }, { issuer: theirs }] })
+  app.get('/closed', { config: { session: { required: true } } }, request => request.identity?.key)
+  t.teardown(async () => { await app.close() })
+  const closed = async (token: string): Promise<string> => (await app.inject({ url: '/closed', headers: bearer(token) })).body
+  t.equal(await closed(sessionToken(key, Date.now(), { iss: ours })), `${ours} user_1`)
+  t.equal(await closed(sessionToken(another, Date.now(), { iss: theirs })), `${theirs} user_1`)
+  t.match(await closed(sessionToken(key, Date.now(), { iss: theirs })), /The key of the token is not known/)
+  t.match(await closed(sessionToken(another, Date.now(), { iss: 'https://third.example' })), /The issuer of the token is not accepted/)
+  t.match(app.sessionIdentity.stats(), { verified: 2, refused: 2, keyFetches: 2 })
+})
+
 t.test('Alone the plugin decorates the request, and its types hold.', async t => {
   const app = await setup(t)
   app.get('/user', request => requireSessionUser(request))
@@ -245,7 +327,7 @@ t.test('Alone the plugin decorates the request, and its types hold.', async t =>
   t.equal(new errors.NoVerifier().code, 'ORI_IDENTITY_NO_VERIFIER')
   expectTypeOf<FastifyRequest['sessionUser']>().toEqualTypeOf<SessionUser | null>()
   expectTypeOf<FastifyInstance['sessionIdentity']>().toEqualTypeOf<SessionIdentity>()
-  expectTypeOf<SessionIdentityErrorCode>().toEqualTypeOf<'ORI_IDENTITY_NO_VERIFIER' | 'ORI_IDENTITY_DYNAMIC_SECRET' | 'ORI_IDENTITY_KEYS_UNAVAILABLE'>()
+  expectTypeOf<SessionIdentityErrorCode>().toEqualTypeOf<'ORI_IDENTITY_NO_VERIFIER' | 'ORI_IDENTITY_DYNAMIC_SECRET' | 'ORI_IDENTITY_KEYS_UNAVAILABLE' | 'ORI_IDENTITY_NO_JWT' | 'ORI_IDENTITY_CLERK_TOO_LATE' | 'ORI_IDENTITY_NOT_BY_TOKEN' | 'ORI_IDENTITY_APP_VERIFIER_FAILED'>()
   // @ts-expect-error -- HS256 is no asymmetric algorithm
   expectTypeOf<SessionIdentityOptions>({ issuer, algorithms: ['HS256'] })
 })

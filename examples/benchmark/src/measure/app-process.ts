@@ -5,6 +5,10 @@ import { createServer, type AddressInfo } from 'node:net'
 /** An app in a process of its own. */
 export interface AppProcess {
   readonly url: string
+  readonly port: number
+  readonly pid: number
+  /** Sends the app a message and resolves with its next one. */
+  ask (message: string): Promise<unknown>
   stop (): Promise<void>
 }
 
@@ -29,6 +33,12 @@ export async function startApp (module: string, environment: Readonly<Record<str
     await gone
     clearTimeout(impatience)
   }
+  const ask = async (message: string): Promise<unknown> => {
+    const answer = once(child, 'message')
+    child.send(message)
+    const [said] = await answer as [unknown]
+    return said
+  }
   const until = performance.now() + readyWithinMs
   while (!await answers(`${url}${readyPath}`)) {
     if (child.exitCode !== null) throw new Error(`${module} ended with code ${child.exitCode} before it answered`)
@@ -38,7 +48,7 @@ export async function startApp (module: string, environment: Readonly<Record<str
     }
     await new Promise(resolve => { setTimeout(resolve, 50) })
   }
-  return { url, stop }
+  return { url, port, pid: child.pid!, ask, stop }
 }
 
 async function answers (url: string): Promise<boolean> {

@@ -1,3 +1,4 @@
+import { median } from '../measure/median.js'
 import { figure, table } from '../measure/table.js'
 import type { Pair, PoolPart, Slice } from './part.js'
 
@@ -15,13 +16,6 @@ export interface PoolFigures {
   /** How many times cheaper a failing statement is, by the clock. */
   readonly failingQueryGain: number
   readonly micros: Readonly<Record<'query' | 'checkout' | 'failing', { readonly stock: Slice, readonly tuned: Slice }>>
-}
-
-/** The middle value; the mean of the two in the middle when there is an even number. There must be one at least. */
-export function median (values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  const middle = sorted.length / 2
-  return sorted.length % 2 === 1 ? sorted[Math.floor(middle)]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
 /** Of each process the median of the ratios of its pairs; of those, the median. Noise that both slices of a pair share cancels out. */

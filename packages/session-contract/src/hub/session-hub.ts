@@ -5,6 +5,7 @@ import type { Identity } from '../identity.js'
 import { compileRouteSession, defaultRouteSession, type RouteSession } from '../route-session.js'
 import { anonymous, identified, type SessionOutcome, type Unresolved } from '../session-outcome.js'
 import type { SessionUser } from '../user.js'
+import { holdTick, type HeldTick } from './held-tick.js'
 import { refusalOf } from './refusal.js'
 import { resolveBySource } from './resolve-by-source.js'
 import type { Slots } from './slots.js'
@@ -90,6 +91,7 @@ export function sessionHub (fastify: FastifyInstance): SessionHub {
 
 class Hub implements SessionHub {
   readonly protocol: number = protocol
+  readonly heldTick: HeldTick = holdTick()
   readonly #parent: Hub | null
   readonly #slots: { -readonly [S in keyof Slots]: Slots[S] } = {}
   readonly #owners: { [S in keyof Slots]?: string } = {}

@@ -1,0 +1,45 @@
+import { hashesOf } from './population.js'
+import { contenders, type ContenderName } from './contenders.js'
+import { LeastPerPosition, shiftCollections } from './least-worst.js'
+
+/** How long sets take, in milliseconds, and the most entries that were ever held. */
+export interface WorstSet {
+  readonly worstMs: number
+  readonly medianMs: number
+  /** The slowest of the sets that follow when everything was marked as hit, where a store keeps marks. */
+  readonly allHitMs: number
+  readonly clearMs: number
+  /** The slowest of the sets that follow a clear, while a store may still be taking the old entries apart. */
+  readonly afterClearMs: number
+  readonly mostEntries: number
+}
+
+/** Fills a store, goes on until everything was evicted at least once and every Map has grown and shrunk, and clears it. */
+export function worstSet (name: ContenderName, maxEntries: number, runs: number): WorstSet {
+  const keys = hashesOf(Math.ceil(maxEntries * 2.25))
+  const afterClear = Math.ceil(maxEntries / 32)
+  const sets = new LeastPerPosition(keys.length)
+  const marked = new LeastPerPosition(afterClear)
+  const cleared = new LeastPerPosition(1)
+  const later = new LeastPerPosition(afterClear)
+  let mostEntries = 0
+  for (let run = 0; run < runs; run++) {
+    shiftCollections(run)
+    const store = contenders[name](maxEntries)
+    const time = (least: LeastPerPosition, position: number, key: number): void => {
+      const keyHash = keys[key]!
+      const before = performance.now()
+      store.set(keyHash)
+      least.add(position, performance.now() - before)
+      if (store.size > mostEntries) mostEntries = store.size
+    }
+    for (let index = 0; index < keys.length; index++) time(sets, index, index)
+    store.markAll()
+    for (let index = 0; index < afterClear; index++) time(marked, index, index)
+    const before = performance.now()
+    store.clear()
+    cleared.add(0, performance.now() - before)
+    for (let index = 0; index < afterClear; index++) time(later, index, index)
+  }
+  return { worstMs: sets.worstMs, medianMs: sets.medianMs, allHitMs: marked.worstMs, clearMs: cleared.worstMs, afterClearMs: later.worstMs, mostEntries }
+}

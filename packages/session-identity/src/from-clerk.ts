@@ -1,0 +1,87 @@
+import { anonymous, readOptions, refused, unavailable, type RefusedOutcome } from '@orientor/session-contract/core'
+import { readToken } from './bearer-token.js'
+import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
+import { claimsFlaw, headerFlaw, isPending, type ClaimRules } from './claims.js'
+import { errors } from './errors.js'
+import type { IdentifiableRequest, Identify } from './identify.js'
+import { identityOfClaims } from './identity-of-claims.js'
+import { owner } from './owner.js'
+import { parseToken } from './parsed-token.js'
+
+/** The part of what `getAuth()` of `@clerk/fastify` returns that is used. */
+export interface ClerkAuth {
+  /** The verified claims of a session token; null when nobody is signed in. */
+  readonly sessionClaims: unknown
+  /** Null, `active` or `pending`. */
+  readonly sessionStatus?: unknown
+  /** Why nobody is signed in is among what it tells. */
+  readonly debug?: () => unknown
+}
+
+/** `getAuth` of `@clerk/fastify`. */
+export type GetClerkAuth = (request: IdentifiableRequest) => ClerkAuth
+
+/** What `fromClerk()` demands of a session besides what `@clerk/fastify` checks. Times are in milliseconds. */
+export interface FromClerkOptions extends ClaimOptions {}
+
+const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not accepted by Clerk')
+
+/** Reasons of `@clerk/backend` that say nothing of the token: its keys could not be had. */
+const outages: readonly unknown[] = [
+  'jwk-remote-failed-to-load', 'jwk-remote-invalid', 'jwk-remote-missing', 'jwk-local-missing', 'jwk-failed-to-resolve', 'secret-key-invalid', 'unexpected-error'
+]
+
+/** Reasons of `@clerk/backend` that say that the cookies hold no session of this instance. */
+const noSession = /missing$|-but-no-/
+
+/** How long a client is asked to wait when Clerk's keys cannot be had, in milliseconds. */
+const retryAfterMs = 5000
+
+/**
+ * Identifies requests by the application's own `@clerk/fastify`, which must be registered before every session plugin and with
+ * `hookName: 'onRequest'`. Which token counts and whether it is good is Clerk's decision; the form of a token in the header, and the claims
+ * of any, are held to the rules of this package too, so that a token that never expires or is of another issuer is refused.
+ *
+ * Nobody signed in is anonymous when no session of this Clerk instance was sent or it is pending, `unavailable` when Clerk's keys could not be
+ * had, else `invalid_token`. A malformed or repeated `Authorization` header is refused whatever else was sent.
+ *
+ * @param getAuth - of `@clerk/fastify`
+ * @throws ORI_CONTRACT_INVALID_OPTION
+ * @example app.register(sessionIdentity, { identify: fromClerk(getAuth, { issuer: 'https://clerk.example.com' }) })
+ */
+export function fromClerk (getAuth: GetClerkAuth, options: FromClerkOptions = {}): Identify {
+  const { clock, ...given } = readOptions(`${owner}: fromClerk()`, options, claimOptionRules)
+  const rules = claimRulesOf({ ...given, clock }, { algorithms: undefined, expiryRequired: true })
+  const updatedAtClaim = given.updatedAtClaim ?? null
+
+  return request => {
+    const { authorization } = request.raw.headers
+    const token = readToken(request.raw.headers, request.raw.rawHeaders, '__session')
+    if (authorization !== undefined) {
+      const refusal = typeof token === 'string' ? formFlaw(token, rules) : token
+      if (refusal?.kind === 'refused') return refusal
+    }
+    const { auth } = request as { auth?: unknown }
+    if (auth === undefined || auth === null) throw new errors.ClerkTooLate()
+    const { sessionClaims, sessionStatus, debug } = getAuth(request)
+    if (typeof sessionClaims === 'object' && sessionClaims !== null) {
+      // The claims belong to Clerk and the application: what is frozen is a copy.
+      const claims = structuredClone(sessionClaims) as Record<string, unknown>
+      const flaw = claimsFlaw(claims, rules, clock.now())
+      if (flaw !== null) return refused('invalid_token', flaw)
+      return isPending(claims) ? anonymous : identityOfClaims(claims, updatedAtClaim)
+    }
+    const { reason } = Object(debug?.()) as { reason?: unknown }
+    if (sessionStatus === 'pending' || (typeof token === 'object' && token.kind === 'anonymous')) return anonymous
+    if (outages.includes(reason) && (typeof token !== 'string' || formFlaw(token, rules) === null)) return unavailable(retryAfterMs, new errors.KeysUnavailable('Clerk', String(reason)))
+    return authorization === undefined && noSession.test(String(reason)) ? anonymous : notAccepted
+  }
+}
+
+/** Judged here as well: what is malformed can make `@clerk/backend` fail as if its keys could not be had. */
+function formFlaw (text: string, rules: ClaimRules): RefusedOutcome | null {
+  const token = parseToken(text)
+  if (token.kind === 'refused') return token
+  const flaw = headerFlaw(token.header, rules)
+  return flaw === null ? null : refused('invalid_token', flaw)
+}

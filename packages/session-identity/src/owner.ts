@@ -1,0 +1,2 @@
+/** The package, as messages and the hub name it. */
+export const owner = '@orientor/session-identity'

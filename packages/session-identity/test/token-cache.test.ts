@@ -1,0 +1,31 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { createIdentity } from '@orientor/session-contract/core'
+import t from 'tap'
+import { TokenCache } from '../src/token-cache.js'
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
+
+function heapBytes (): number {
+  collect()
+  return process.memoryUsage().heapUsed
+}
+
+t.test('A token that is asked for again keeps nothing of the header line that it came in.', async t => {
+  const identity = createIdentity({ issuer: 'https://issuer.test', subject: 'user_1' })
+  const tokens = Array.from({ length: 200 }, (_, index) => `${index}.`.padEnd(100, 'x') + `${index}`.padStart(43, '-'))
+  // So many that all of them are in the older generation when they are asked for.
+  const cache = new TokenCache(2 * tokens.length)
+  for (const token of tokens) cache.set(token, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
+  const lineLength = 100_000
+  const found = (): number => tokens.filter(token => {
+    const line = Buffer.from(`Bearer ${token}`.padStart(lineLength)).toString('latin1')
+    return cache.get(line.slice(-token.length), 0) === identity
+  }).length
+  const before = heapBytes()
+  t.equal(found(), tokens.length)
+  const kept = heapBytes() - before
+  t.ok(kept < tokens.length * lineLength / 4, `${kept} bytes`)
+  t.equal(found(), tokens.length)
+})

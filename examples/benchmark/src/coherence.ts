@@ -6,6 +6,7 @@ import { defaultTableNames, migrate, PostgresUserStore, type TableNames } from '
 import { startPostgres } from '@orientor/test-kit'
 import pg from 'pg'
 import { machine } from './measure/machine.js'
+import { median } from './measure/median.js'
 
 // What coherence costs: a hit, a row that is written, and a heartbeat.
 const issuer = 'https://id.example.com'
@@ -102,10 +103,6 @@ async function compareUpdates (pool: pg.Pool, set: string): Promise<{ plain: num
     }
   }
   return { plain: median(micros.plain), watched: median(micros.watched) }
-}
-
-function median (values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
 }
 
 /** How many fewer are done in the same time. */

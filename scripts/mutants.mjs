@@ -23,7 +23,8 @@ export const mutants = [
   { name: 'whoever comes after an invalidation shares the load from before', file: flight, without: 'this.#floor === Infinity || ', put: '', tests: races },
   { name: 'whoever comes after an announcement shares a load that brings less', file: flight, without: '  if (landing.record.revision < boarding.floor) return false\n', put: '', tests: model },
   { name: 'a waiter is answered by a load that is too old for it', file: flight, without: '  if (boarding.departed && ageOf(landing, demand.monotonicMs, demand.wallMs) >= demand.maxAgeMs) return false\n', put: '', tests: model },
-  { name: 'a user of before is shown after one that was not stored', file: cache, without: "    this.#users.remove(replaces, 'invalidated')\n", put: '', tests: trust },
+  { name: 'a user of before is shown after one that was not stored', file: cache, without: "      if (held !== undefined && held.revision !== revision) store.remove(held, 'invalidated')\n", put: '', tests: trust },
+  { name: 'a load on its way may bring less than was shown', file: cache, without: '    if (next !== flight) next?.announce(revision)\n', put: '', tests: trust },
   { name: 'an announcement drops nothing', file: cache, without: "    store.remove(entry, 'invalidated')\n", put: '', tests: model },
   { name: 'two loads of one user at once', file: cache, without: 'this.#flightTo(keyHash) ?? this.#begin', put: 'this.#begin', tests: model },
   // Age.

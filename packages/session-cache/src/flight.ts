@@ -36,8 +36,6 @@ export class Flight implements Loaded {
   readonly keyHash: SessionKeyHash
   readonly request: LoadRequest
   readonly landing: Promise<Landing>
-  /** What memory had of the user at its departure. */
-  replaces: SessionEntry | null = null
   #generation: number | null = null
   #epoch = 0
   #floor = -Infinity

@@ -302,7 +302,7 @@ export class UserSessionCache {
   async #fly (flight: Flight): Promise<Landing> {
     const begunMs = this.#parts.clock.monotonic()
     try {
-      const answer = await this.#load(flight.request, () => { this.#depart(flight) })
+      const answer = await this.#load(flight.request, () => { flight.depart(this.#generation, this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now()) })
       const landing = this.#land(flight, checkedRecord(answer, flight.request))
       this.counters.lastLoadFailed = false
       if (channels.load.hasSubscribers) this.#publishLoad(flight, begunMs, landing.record.kind, landing.entry !== null)
@@ -338,17 +338,19 @@ export class UserSessionCache {
     }
   }
 
-  #depart (flight: Flight): void {
-    flight.depart(this.#generation, this.#epoch, this.#parts.clock.monotonic(), this.#parts.clock.now())
-    flight.replaces = this.#users.get(flight.keyHash) ?? this.#barred.get(flight.keyHash) ?? null
-  }
-
-  /** What the waiters are shown is not stored. What it would have replaced must not be shown after it. */
-  #overtaken ({ replaces }: Flight, record: UserRecord): void {
+  /**
+   * What the waiters are shown is not stored, and the next request must not be shown less. Where memory says otherwise nobody can tell which
+   * of the two was read later (a revision starts again when a user is created anew), so memory forgets; a later load must bring as much.
+   */
+  #overtaken (flight: Flight, { revision }: UserRecord): void {
     this.counters.loadsOvertaken++
-    if (replaces === null || replaces.revision === record.revision) return
-    this.#users.remove(replaces, 'invalidated')
-    this.#barred.remove(replaces, 'invalidated')
+    const { keyHash } = flight
+    const next = this.#flights.get(keyHash)
+    if (next !== flight) next?.announce(revision)
+    for (const store of [this.#users, this.#barred]) {
+      const held = store.get(keyHash)
+      if (held !== undefined && held.revision !== revision) store.remove(held, 'invalidated')
+    }
   }
 
   #store (flight: Flight, record: UserRecord, hintMs: number): SessionEntry | null {

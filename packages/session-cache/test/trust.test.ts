@@ -82,7 +82,7 @@ t.test('a load that an epoch ends under answers its waiters and is not stored, a
   t.equal(source.calls.length, 2)
   source.calls[1]!.answer('ada', recordOf('ada', { revision: 2 }, { firstName: 'late' }))
   t.match(await late, { user: { firstName: 'late' } })
-  source.calls[0]!.answer('ada', recordOf('ada', { revision: 1 }, { firstName: 'early' }))
+  source.calls[0]!.answer('ada', recordOf('ada', { revision: 2 }, { firstName: 'early' }))
   t.match(await early, { user: { firstName: 'early' } })
   t.match(manager.resolve(identityOf('ada'), route), { from: 'cache', user: { firstName: 'late' } })
   t.match(manager.cache.stats(), { loadsOvertaken: 1, stored: 1 })
@@ -99,6 +99,44 @@ t.test('a user of before is not shown after one whose load an epoch ended under'
     t.match(await fresh, { user: { firstName: 'new' } })
     source.reply = () => recordOf('ada', { revision: brought }, { firstName: 'new' })
     t.match(await manager.resolve(identityOf('ada'), route), { from }, 'a user of another revision leaves memory with it')
+  }
+})
+
+t.test('a user of before is not shown after one of a load that outlived two epochs, and read later than the load that is stored', async t => {
+  const trust = new ModelTrust(boundMs)
+  const { clock, source, manager } = setup({}, trust)
+  const long = manager.resolve(identityOf('ada'), route)
+  await clock.settle()
+  trust.epoch++
+  const short = manager.resolve(identityOf('ada'), route)
+  await clock.settle()
+  source.calls[1]!.answer('ada', recordOf('ada', { revision: 1 }))
+  t.match(await short, { kind: 'user' })
+  trust.epoch++
+  source.calls[0]!.answer('ada', recordOf('ada', { revision: 2 }, { firstName: 'new' }))
+  t.match(await long, { user: { firstName: 'new' } })
+  source.reply = () => recordOf('ada', { revision: 2 }, { firstName: 'new' })
+  t.match(await manager.resolve(identityOf('ada'), route), { from: 'source', user: { firstName: 'new' } })
+})
+
+t.test('a load on its way must bring as much as was shown of one that was overtaken and ended before it', async t => {
+  for (const [brought, loads] of [[1, 3], [2, 2]] as const) {
+    const { clock, source, manager, cache } = setup({}, new ModelTrust(boundMs))
+    const long = manager.resolve(identityOf('ada'), route)
+    await clock.settle()
+    cache.invalidateAll()
+    const short = manager.resolve(identityOf('ada'), route)
+    await clock.settle()
+    source.calls[0]!.answer('ada', recordOf('ada', { revision: 2 }))
+    await long
+    const after = manager.resolve(identityOf('ada'), route)
+    source.calls[1]!.answer('ada', recordOf('ada', { revision: brought }))
+    await short
+    await clock.settle()
+    if (loads === 3) source.last.answer('ada', recordOf('ada', { revision: 2 }))
+    t.match(await after, { kind: 'user' })
+    t.equal(source.calls.length, loads, 'it is shared only where it does')
+    t.equal(cache.get(keyOf('ada'))?.revision, 2)
   }
 })
 

@@ -100,7 +100,7 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   if (bus !== null) {
     bus.subscribe(change => { cache.apply(change) })
     // What was loaded before trust began is not covered by its proofs.
-    bus.onTrust(({ trusted }) => { if (trusted) void cache.renew() })
+    bus.onTrust(({ trusted }) => { if (trusted) cache.renew().catch(() => {}) })
     hub.mention('bus', async () => {
       const users = sourceOfScope()
       if (users === null) return `${bus.name}(no source)`

@@ -1,5 +1,5 @@
 import { sessionKey, sessionKeyHash, type UserChange, type WatchedTable } from '@orientor/session-contract/core'
-import { ManualClock, postgresFaults, startPgBouncer, startTcpProxy, testDatabase, until, withoutPgBouncer, type TcpProxy } from '@orientor/test-kit'
+import { ManualClock, startPgBouncer, startTcpProxy, testDatabase, until, withoutPgBouncer, type TcpProxy } from '@orientor/test-kit'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { announcementOf, changeOf } from '../src/coherence/announcement.js'

@@ -212,7 +212,7 @@ class PostgresBus implements InvalidationBus {
     if (phase === 'doubtful') this.#repair(reason)
     else this.#known?.()
     if (trusted) {
-      if (!this.#hasPruned) void this.#installer?.prune()
+      if (!this.#hasPruned) this.#installer?.prune().catch(() => {})
       this.#hasPruned = true
       this.#installAgain?.cancel()
       this.#installAgain = null

@@ -17,7 +17,7 @@ try {
   console.log(`${machine()}\n${count.toLocaleString('en')} changes of a user with plain SQL, three instances in processes of their own: from the return of COMMIT to the first answer with it over HTTP\n`)
   const server = await startPostgres()
   closers.push(() => server.stop())
-  const cluster = await startCluster({ databaseUrl: await server.createDatabase('propagation'), profile: usualProfile })
+  const cluster = await startCluster({ databaseUrl: await server.createDatabase('propagation'), proxied: false, profile: usualProfile })
   closers.push(() => cluster.stop())
   const { slowest, byInstance } = await propagate(cluster, count)
   const result = { ...summarise(slowest), maxMs: Math.max(...slowest), changes: count, instances: byInstance.size }

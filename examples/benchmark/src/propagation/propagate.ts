@@ -8,8 +8,8 @@ export interface Propagation {
   readonly byInstance: ReadonlyMap<string, readonly number[]>
 }
 
-// Asked every millisecond while a change is on its way, and hardly at all between: the polling must not be what is measured.
-const pollEveryMs = 1
+// Asked again after two milliseconds while a change is on its way, and hardly at all between: the polling must not be what is measured.
+const pollEveryMs = 2
 const arrivesWithinMs = 10_000
 const leastPauseMs = 20
 const mostPauseMs = 60

@@ -32,6 +32,8 @@ export interface ClusterOptions {
   /** Names of the instances. Default is three. */
   readonly names?: readonly string[]
   readonly userCount?: number
+  /** Whether instances reach the database through proxies of their own, which can be cut. Without, nothing stands between. Default is true. */
+  readonly proxied?: boolean
   readonly profile?: Profile
 }
 
@@ -53,7 +55,7 @@ export const strictProfile: Profile = Object.freeze({
  *
  * @throws when something does not start; what was started is stopped then
  */
-export async function startCluster ({ databaseUrl, poolUrl = databaseUrl, listenUrl = databaseUrl, names = ['a', 'b', 'c'], userCount = 12, profile = strictProfile }: ClusterOptions): Promise<Cluster> {
+export async function startCluster ({ databaseUrl, poolUrl = databaseUrl, listenUrl = databaseUrl, names = ['a', 'b', 'c'], userCount = 12, proxied = true, profile = strictProfile }: ClusterOptions): Promise<Cluster> {
   const closers: Array<() => Promise<unknown>> = []
   const stop = async (): Promise<void> => {
     const results = await Promise.allSettled(closers.splice(0).map(close => close()))
@@ -72,8 +74,8 @@ export async function startCluster ({ databaseUrl, poolUrl = databaseUrl, listen
       const listen = await proxyTo(listenUrl ?? databaseUrl)
       const process = await startInstance({
         name,
-        databaseUrl: pool.through(poolUrl),
-        listenUrl: listenUrl === null ? null : listen.through(listenUrl),
+        databaseUrl: proxied ? pool.through(poolUrl) : poolUrl,
+        listenUrl: listenUrl === null || !proxied ? listenUrl : listen.through(listenUrl),
         issuer: people.issuer,
         jwksUrl: people.jwksUrl,
         ...profile

@@ -14,9 +14,12 @@ export interface WorstSet {
   readonly mostEntries: number
 }
 
-/** Fills a store, goes on until everything was evicted at least once and every Map has grown and shrunk, and clears it. */
+/** Evictions at the large size: more than it takes for every Map to have met its deleted entries. */
+const mostEvictions = 300_000
+
+/** Fills a store, goes on evicting, and clears it. */
 export function worstSet (name: ContenderName, maxEntries: number, runs: number): WorstSet {
-  const keys = hashesOf(Math.ceil(maxEntries * 2.25))
+  const keys = hashesOf(maxEntries + Math.min(mostEvictions, Math.ceil(maxEntries * 1.25)))
   const afterClear = Math.ceil(maxEntries / 32)
   const sets = new LeastPerPosition(keys.length)
   const marked = new LeastPerPosition(afterClear)

@@ -34,7 +34,8 @@ interface Generation { readonly store: SessionStore }
 export class SessionStore {
   readonly maxEntries: number
   readonly counts: StoreCounts = { stored: 0, replaced: 0, evicted: 0, expired: 0, invalidated: 0 }
-  readonly #shards: ReadonlyArray<Map<SessionKeyHash, SessionEntry>>
+  /** Each is made when it is first needed: to drop all of them at once is to drop the list. */
+  #shards: Array<Map<SessionKeyHash, SessionEntry> | undefined>
   readonly #mask: number
   #generation: Generation = { store: this }
   #size = 0
@@ -50,7 +51,7 @@ export class SessionStore {
     this.maxEntries = maxEntries
     const shards = shardsFor(maxEntries)
     this.#mask = shards - 1
-    this.#shards = Array.from({ length: shards }, () => new Map())
+    this.#shards = new Array(shards).fill(undefined)
   }
 
   get size (): number {
@@ -63,7 +64,7 @@ export class SessionStore {
 
   /** The entry under this hash, if any. Does not count as a hit. */
   get (keyHash: SessionKeyHash): SessionEntry | undefined {
-    return this.#shardOf(keyHash).get(keyHash)
+    return this.#shards[this.#shardOf(keyHash)]?.get(keyHash)
   }
 
   /** Whether an entry that somebody remembers is still the one under its key. */
@@ -82,7 +83,7 @@ export class SessionStore {
   put (entry: SessionEntry): SessionEntry | null {
     let evicted: SessionEntry | null = null
     this.#dismantle()
-    const shard = this.#shardOf(entry.keyHash)
+    const shard = this.#shards[this.#shardOf(entry.keyHash)] ??= new Map()
     const held = shard.get(entry.keyHash)
     if (held === undefined) {
       if (this.#size >= this.maxEntries) evicted = this.#evict()
@@ -101,7 +102,7 @@ export class SessionStore {
   /** Takes an entry out; does nothing when it is not held. */
   remove (entry: SessionEntry, why: Exclude<Leaving, 'replaced'>): void {
     if (!this.holds(entry)) return
-    this.#shardOf(entry.keyHash).delete(entry.keyHash)
+    this.#shards[this.#shardOf(entry.keyHash)]!.delete(entry.keyHash)
     if (this.#hand === entry) this.#hand = entry.newer
     if (entry.newer === null) this.#newest = entry.older
     else entry.newer.older = entry.older
@@ -115,7 +116,7 @@ export class SessionStore {
   /** Drops everything at once and returns how many entries that were. What they hold on to is let go piecemeal by later puts. */
   clear (): number {
     const dropped = this.#size
-    for (const shard of this.#shards) shard.clear()
+    this.#shards = new Array(this.#shards.length).fill(undefined)
     this.#generation = { store: this }
     this.#dismantleLater()
     this.#oldest = null
@@ -127,7 +128,10 @@ export class SessionStore {
 
   /** Every entry, in no order. May be interrupted: what is put or removed meanwhile does not disturb it. */
   * entries (): Generator<SessionEntry, void, undefined> {
-    for (const shard of this.#shards) yield * shard.values()
+    for (let shard = 0; shard < this.#shards.length; shard++) {
+      // Read anew each time, and asked again: a clear may have come between.
+      for (const entry of this.#shards[shard]?.values() ?? []) if (this.holds(entry)) yield entry
+    }
   }
 
   /** The entries that were put last, newest first. */
@@ -137,9 +141,9 @@ export class SessionStore {
     return found
   }
 
-  #shardOf (keyHash: SessionKeyHash): Map<SessionKeyHash, SessionEntry> {
+  #shardOf (keyHash: SessionKeyHash): number {
     const prefix = (hexDigit(keyHash.charCodeAt(0)) << 8) | (hexDigit(keyHash.charCodeAt(1)) << 4) | hexDigit(keyHash.charCodeAt(2))
-    return this.#shards[prefix & this.#mask]!
+    return prefix & this.#mask
   }
 
   #evict (): SessionEntry {

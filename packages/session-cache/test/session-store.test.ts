@@ -258,3 +258,23 @@ t.test('entries may come and go while all of them are walked through', async t =
   t.equal(seen, 101)
   t.equal(store.size, 50)
 })
+
+t.test('a walk that a clear interrupts goes on with what was put since, and never meets what was dropped', async t => {
+  const store = new SessionStore(1000)
+  for (let user = 0; user < 1000; user++) store.put(entryOf(`user-${user}`))
+  const later = new Set<SessionEntry>()
+  let met = 0
+  let before = 0
+  for (const entry of store.entries()) {
+    if (later.size === 0) {
+      if (++before < 10) continue
+      store.clear()
+      for (let user = 0; user < 1000; user++) later.add(entryOf(`later-${user}`))
+      for (const one of later) store.put(one)
+    } else {
+      if (!later.has(entry)) t.fail('an entry that was dropped')
+      met++
+    }
+  }
+  t.ok(met > 500 && met <= 1000, `${met} met`)
+})

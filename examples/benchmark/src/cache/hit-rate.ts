@@ -27,9 +27,9 @@ function loads (maxEntries: number, requests: number): Load[] {
   ]
 }
 
-/** Every store gets the same requests, 50 per entry, and stores who was not found; the first fifth only warms up. */
+/** Every store gets the same requests, 20 per entry, and stores who was not found; the first fifth only warms up. */
 export function hitRates (maxEntries: number): HitRates {
-  const requests = maxEntries * 50
+  const requests = maxEntries * 20
   const rates: Record<string, Record<ContenderName, number>> = {}
   const mostEntries = Object.fromEntries(contenderNames.map(name => [name, 0])) as Record<ContenderName, number>
   for (const { name: load, users, next } of loads(maxEntries, requests)) {

@@ -25,7 +25,11 @@ try {
   const green = new Map()
   for (const mutant of chosen) {
     const suite = `${folderOf(mutant.file)} ${mutant.tests.join(' ')}`
-    if (!green.has(suite)) green.set(suite, run(mutant).passed)
+    if (!green.has(suite)) {
+      const { passed, output } = run(mutant)
+      green.set(suite, passed)
+      if (!passed) console.log(output.slice(-4000))
+    }
     const source = readFileSync(join(root, mutant.file), 'utf8')
     const found = source.split(mutant.without).length - 1
     if (!green.get(suite)) report(mutant, 'INVALID: its tests fail on the code as it is')
@@ -60,11 +64,11 @@ function copyPackage (folder) {
 
 function run ({ file, tests }) {
   const begun = Date.now()
-  const { status, error } = spawnSync('tap', ['--disable-coverage', '--bail', '--reporter=tap', '--timeout=300', ...tests], {
-    cwd: join(copy, folderOf(file)), stdio: 'ignore', shell: process.platform === 'win32', env: { ...process.env, ...exploration }
+  const { status, error, stdout } = spawnSync('tap', ['--disable-coverage', '--bail', '--reporter=tap', '--output-file=', '--timeout=300', ...tests], {
+    cwd: join(copy, folderOf(file)), encoding: 'utf8', maxBuffer: 2 ** 28, shell: process.platform === 'win32', env: { ...process.env, ...exploration }
   })
   if (error) throw error
-  return { passed: status === 0, ms: Date.now() - begun }
+  return { passed: status === 0, ms: Date.now() - begun, output: stdout }
 }
 
 function report (mutant, verdict, ms = 0) {

@@ -107,7 +107,8 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
       // The tables to be watched may be made by the source.
       await users.ready?.()
       await bus.start({ watches: users.watches ?? [], report: ({ level, message, sql }) => { fastify.log[level](sql === undefined ? {} : { sql }, message) } })
-      return `${bus.name}(${bus.status().trusted ? 'trusted' : 'not trusted'})`
+      const { trusted, reason } = bus.status()
+      return `${bus.name}(${trusted ? 'trusted' : `not trusted: ${reason}`})`
     })
   }
 

@@ -1,1 +1,2 @@
-export { postgresBus, strictTimes, triggerSql, type PostgresBusOptions } from './coherence/postgres-bus.js'
+export { postgresBus, triggerSql } from './coherence/postgres-bus.js'
+export { strictTimes, type PostgresBusOptions } from './coherence/postgres-bus-options.js'

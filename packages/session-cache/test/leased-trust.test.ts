@@ -136,6 +136,12 @@ t.test('a lease', async t => {
     }
     line().reports.taken(line().last, inOrder)
     t.equal(lease.provenAtMs, provenAtMs)
+    line().reports.echo(line().last)
+    t.equal(lease.provenAtMs, clock.monotonic())
+    clock.advance(1000)
+    line().reports.echo(line().last)
+    line().reports.taken(line().last - 1, inOrder)
+    t.not(lease.provenAtMs, clock.monotonic(), 'nor the answer to another')
   })
 
   t.test('ignores whatever a line reports after it was cut', async t => {

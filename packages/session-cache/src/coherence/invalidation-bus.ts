@@ -49,7 +49,7 @@ export interface InvalidationBus {
    * To be called before start().
    */
   subscribe (listener: (change: UserChange) => void): () => void
-  /** Calls back after each beginning and end of trust; returns the function that ends that. */
+  /** Calls back when trust ends, and when it begins, anew with each epoch; returns the function that ends that. */
   onTrust (listener: (status: BusStatus) => void): () => void
   /** Announces a change to all instances, this one included. Rejects when it cannot be sent. */
   publish (change: UserChange): Promise<void>

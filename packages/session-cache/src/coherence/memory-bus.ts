@@ -2,6 +2,7 @@ import { durationMs, objectWith, readOptions, systemClock, withDefault, type Clo
 import { errors } from '../errors.js'
 import type { BusStart, BusStatus, InvalidationBus } from './invalidation-bus.js'
 import { LeasedTrust, type Line, type LineReports } from './leased-trust.js'
+import { TrustListeners } from './trust-listeners.js'
 
 /** Options of a bus in memory. All times are milliseconds. */
 export interface MemoryBusOptions {
@@ -144,9 +145,8 @@ class MemoryBus implements InvalidationBus {
   readonly leaseMs: number
   readonly #hub: MemoryHub
   readonly #listeners = new Set<(change: UserChange) => void>()
-  readonly #trustListeners = new Set<(status: BusStatus) => void>()
+  readonly #trustListeners = new TrustListeners()
   #line: MemoryLine | null = null
-  #wasTrusted = false
 
   constructor (options: Required<MemoryBusOptions>) {
     this.#hub = options.hub
@@ -156,9 +156,7 @@ class MemoryBus implements InvalidationBus {
       random: () => 0,
       dial: reports => (this.#line = new MemoryLine(this.#hub, reports, change => { for (const listener of this.#listeners) listener(change) })),
       changed: ({ phase }) => {
-        if ((phase === 'trusted') === this.#wasTrusted || phase === 'connecting' || phase === 'proving') return
-        this.#wasTrusted = phase === 'trusted'
-        for (const listener of this.#trustListeners) listener(this.status())
+        if (phase !== 'connecting' && phase !== 'proving') this.#trustListeners.note(this.status(), this.trust.epoch)
       }
     })
   }
@@ -173,8 +171,7 @@ class MemoryBus implements InvalidationBus {
   }
 
   onTrust (listener: (status: BusStatus) => void): () => void {
-    this.#trustListeners.add(listener)
-    return () => { this.#trustListeners.delete(listener) }
+    return this.#trustListeners.add(listener)
   }
 
   async publish (change: UserChange): Promise<void> {

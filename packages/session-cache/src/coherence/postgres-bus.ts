@@ -1,73 +1,22 @@
 import {
-  callable, durationMs, flag, invalidOption, objectWith, optional, readOptions, rule, secretText, systemClock, withDefault,
-  type Clock, type Instrument, type OptionRules, type Timer, type UserChange, type WatchedTable
+  invalidOption, type Instrument, type Timer, type UserChange, type WatchedTable
 } from '@orientor/session-contract/core'
-import type pg from 'pg'
 import { errors } from '../errors.js'
 import { installSql, triggersFor, type TriggerSet } from '../sql/install-triggers.js'
 import { announcementOf } from './announcement.js'
 import { busInstruments, BusCounters } from './bus-instruments.js'
 import type { BusNews, BusStart, BusStatus, InvalidationBus } from './invalidation-bus.js'
-import { LeasedTrust, type LeaseState, type LeaseTimes, type LineReports } from './leased-trust.js'
+import { LeasedTrust, type LeaseState, type LineReports } from './leased-trust.js'
+import { owner, resolveBusOptions, type PostgresBusOptions, type PostgresBusSettings } from './postgres-bus-options.js'
 import { poolerInTheWay, PostgresLine, type Reading } from './postgres-line.js'
 import { TriggerInstaller } from './trigger-installer.js'
+import { TrustListeners } from './trust-listeners.js'
 
-/** Options of a bus over PostgreSQL. All times are milliseconds. */
-export interface PostgresBusOptions extends Partial<LeaseTimes> {
-  /** Connection string of a direct connection, past any pooler. This or `connection`. */
-  readonly listenUrl?: string
-  /** The same as the `Client` of node-postgres takes it. */
-  readonly connection?: object
-  /** H: how often a heartbeat is sent. Default is 1000. */
-  readonly heartbeatIntervalMs?: number
-  /** T: how long a heartbeat, or a connection, may take. Default is 2000. */
-  readonly heartbeatTimeoutMs?: number
-  /** B: how old an unmarked user may be. Above H + T; the rest is for loads. Default is 5000. */
-  readonly maxStalenessMs?: number
-  /** Where changes are announced; the same for all instances of a service. At most 63 letters, digits and underscores. Default is `orientor_user`. */
-  readonly channel?: string
-  /** What the connections are called, followed by a slash and the id of the triggers: by this the instances are counted. Default is `orientor-bus`. */
-  readonly applicationName?: string
-  /** Whether the triggers are put in place, at the start and when they go missing. With false they have to be there: see triggerSql(). Default is true. */
-  readonly installTriggers?: boolean
-  /** What is watched, where the source does not say, or says too little. Default is what the source says. */
-  readonly watches?: readonly WatchedTable[]
-  /** Time; the same as the cache's. Default is the clock of the process. */
-  readonly clock?: Clock
-  /** Chance, from 0 to below 1, for the pauses between connections. Default is Math.random. */
-  readonly random?: () => number
-}
-
-/** The times for a bound of two seconds, in milliseconds. They leave 800 for a load. */
-export const strictTimes: LeaseTimes = Object.freeze({ heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800, maxStalenessMs: 2000 })
-
-const owner = '@orientor/session-cache/postgres'
 const startPatienceMs = 3000
 const firstInstallPauseMs = 100
 const longestInstallPauseMs = 60_000
 /** From which share on the queue of notifications is reported as filling up. */
 const crowdedQueue = 0.1
-
-type Settings = { readonly [K in keyof PostgresBusOptions]-?: PostgresBusOptions[K] | undefined }
-type Complete = Required<Omit<PostgresBusOptions, 'listenUrl' | 'connection' | 'watches'>>
-
-const named = (mostLength: number, pattern: RegExp, what: string) => rule(`at most ${mostLength} ${what}`, input => {
-  return typeof input === 'string' && input.length <= mostLength && pattern.test(input) ? input : undefined
-})
-
-const rules: OptionRules<Settings> = {
-  listenUrl: optional(secretText),
-  connection: optional(objectWith<object>('the configuration of a client of node-postgres', [])),
-  heartbeatIntervalMs: withDefault(durationMs({ min: 200 }), 1000),
-  heartbeatTimeoutMs: withDefault(durationMs(), 2000),
-  maxStalenessMs: withDefault(durationMs(), 5000),
-  channel: withDefault(named(63, /^[A-Za-z_][A-Za-z0-9_]*$/, 'letters, digits and underscores'), 'orientor_user'),
-  applicationName: withDefault(named(40, /^[\w.-]+$/, 'letters, digits, underscores, points and hyphens'), 'orientor-bus'),
-  installTriggers: withDefault(flag, true),
-  watches: optional(rule('a list of tables: { table, issuer, subject, revision, columns }', input => Array.isArray(input) ? input as readonly WatchedTable[] : undefined)),
-  clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock),
-  random: withDefault(callable<() => number>('() => number from 0 to below 1'), Math.random)
-}
 
 /**
  * A bus over LISTEN and NOTIFY of PostgreSQL: triggers announce every change of the watched tables, whoever makes it, inside its transaction.
@@ -75,13 +24,7 @@ const rules: OptionRules<Settings> = {
  * @throws ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received
  */
 export function postgresBus (options: PostgresBusOptions): InvalidationBus {
-  const read = readOptions<Settings>(owner, options, rules) as Settings & Complete
-  if ((read.listenUrl === undefined) === (read.connection === undefined)) throw invalidOption(owner, 'give either "listenUrl" or "connection".')
-  const { heartbeatIntervalMs: h, heartbeatTimeoutMs: t, maxStalenessMs: b } = read
-  if (b <= h + t) {
-    throw invalidOption(owner, `option "maxStalenessMs" must be above heartbeatIntervalMs + heartbeatTimeoutMs (${h} + ${t}), and what is above is the time that a load may take; received ${b}. Write for example maxStalenessMs: ${h + t + Math.max(500, t)}, or for a bound of ${b} heartbeatIntervalMs: ${Math.max(200, Math.floor(b / 5))} and heartbeatTimeoutMs: ${Math.max(1, Math.floor(b * 0.4))}.`)
-  }
-  return new PostgresBus(read, read.connection ?? { connectionString: read.listenUrl! })
+  return new PostgresBus(resolveBusOptions(options))
 }
 
 /** SQL of the triggers, for whoever installs them by hand: idempotent, one transaction. The same `channel` as the bus has. */
@@ -95,10 +38,9 @@ class PostgresBus implements InvalidationBus {
   readonly trust: LeasedTrust
   readonly leaseMs: number
   readonly instruments: readonly Instrument[]
-  readonly #settings: Settings & Complete
-  readonly #connection: pg.ClientConfig
+  readonly #settings: PostgresBusSettings
   readonly #listeners = new Set<(change: UserChange) => void>()
-  readonly #trustListeners = new Set<(status: BusStatus) => void>()
+  readonly #trustListeners = new TrustListeners()
   readonly #counters = new BusCounters()
   readonly #told = new Set<string>()
   #report: (news: BusNews) => void = () => {}
@@ -108,13 +50,11 @@ class PostgresBus implements InvalidationBus {
   #installPauseMs = firstInstallPauseMs
   #line: PostgresLine | null = null
   #reading: Reading | null = null
-  #wasTrusted = false
   #hasPruned = false
   #known: (() => void) | null = null
 
-  constructor (settings: Settings & Complete, connection: pg.ClientConfig) {
+  constructor (settings: PostgresBusSettings) {
     this.#settings = settings
-    this.#connection = connection
     this.leaseMs = settings.heartbeatIntervalMs + settings.heartbeatTimeoutMs
     this.trust = new LeasedTrust({ ...settings, dial: reports => this.#dial(reports), changed: state => { this.#changed(state) } })
     this.instruments = busInstruments(this.trust, this.#counters, () => this.status(), () => this.#reading?.queueUsage ?? 0, settings.clock)
@@ -126,7 +66,7 @@ class PostgresBus implements InvalidationBus {
     if (tables.length === 0) throw invalidOption(owner, 'there is nothing to watch: the source names no tables. Give the option "watches".')
     this.#report = report
     this.#triggers = triggersFor(tables, channel)
-    if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#connection, triggers: this.#triggers, applicationName, withinMs: heartbeatTimeoutMs })
+    if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#settings.connection, triggers: this.#triggers, applicationName, withinMs: heartbeatTimeoutMs })
     await new Promise<void>(resolve => {
       const patience = clock.setTimer(resolve, startPatienceMs)
       this.#known = () => {
@@ -144,8 +84,7 @@ class PostgresBus implements InvalidationBus {
   }
 
   onTrust (listener: (status: BusStatus) => void): () => void {
-    this.#trustListeners.add(listener)
-    return () => { this.#trustListeners.delete(listener) }
+    return this.#trustListeners.add(listener)
   }
 
   async publish (change: UserChange): Promise<void> {
@@ -159,7 +98,7 @@ class PostgresBus implements InvalidationBus {
     return {
       trusted: phase === 'trusted',
       reason: crowded ? `${reason}; the queue of notifications is filling up (${percent(this.#reading!.queueUsage)})` : reason,
-      instances: this.#line === null ? null : this.#reading?.instances ?? null
+      instances: phase === 'trusted' || phase === 'doubtful' ? this.#reading?.instances ?? null : null
     }
   }
 
@@ -176,7 +115,7 @@ class PostgresBus implements InvalidationBus {
   #dial (reports: LineReports): PostgresLine {
     this.#counters.connections++
     this.#line = new PostgresLine({
-      connection: this.#connection,
+      connection: this.#settings.connection,
       channel: this.#settings.channel,
       triggers: this.#triggers,
       applicationName: this.#settings.applicationName,
@@ -219,11 +158,8 @@ class PostgresBus implements InvalidationBus {
       this.#installPauseMs = firstInstallPauseMs
     }
     if (phase === 'waiting' && reason === poolerInTheWay) this.#once('pooler', { level: 'warn', message: `${poolerInTheWay}. Until then users are kept for maxStalenessMs only` })
-    if (trusted === this.#wasTrusted) return
-    this.#wasTrusted = trusted
-    const status = this.status()
-    if (phase !== 'closed') this.#report(trusted ? { level: 'info', message: 'session bus: trusted' } : { level: 'warn', message: `session bus: not trusted. ${reason}` })
-    for (const listener of this.#trustListeners) listener(status)
+    if (!this.#trustListeners.note(this.status(), this.trust.epoch) || phase === 'closed') return
+    this.#report(trusted ? { level: 'info', message: 'session bus: trusted' } : { level: 'warn', message: `session bus: not trusted. ${reason}` })
   }
 
   /** Puts triggers in place that are missing; then has a heartbeat look again. */

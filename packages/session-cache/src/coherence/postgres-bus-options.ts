@@ -1,0 +1,79 @@
+import {
+  callable, durationMs, flag, invalidOption, objectWith, optional, readOptions, rule, secretText, systemClock, withDefault,
+  type Clock, type OptionRule, type OptionRules, type WatchedTable
+} from '@orientor/session-contract/core'
+import type { LeaseTimes } from './leased-trust.js'
+
+/** Options of a bus over PostgreSQL. All times are milliseconds. */
+export interface PostgresBusOptions extends Partial<LeaseTimes> {
+  /** Connection string of a direct connection, past any pooler. This or `connection`. */
+  readonly listenUrl?: string
+  /** The same as the `Client` of node-postgres takes it. */
+  readonly connection?: object
+  /** H: how often a heartbeat is sent. Default is 1000. */
+  readonly heartbeatIntervalMs?: number
+  /** T: how long a heartbeat, or a connection, may take. Default is 2000. */
+  readonly heartbeatTimeoutMs?: number
+  /** B: how old an unmarked user may be. Above H + T; the rest is for loads. Default is 5000. */
+  readonly maxStalenessMs?: number
+  /** Where changes are announced; the same for all instances of a service. At most 63 letters, digits and underscores. Default is `orientor_user`. */
+  readonly channel?: string
+  /** What the connections are called, followed by a slash and the id of the triggers: by this the instances are counted. Default is `orientor-bus`. */
+  readonly applicationName?: string
+  /** Whether the triggers are put in place, at the start and when they go missing. With false they have to be there: see triggerSql(). Default is true. */
+  readonly installTriggers?: boolean
+  /** What is watched, where the source does not say, or says too little. Default is what the source says. */
+  readonly watches?: readonly WatchedTable[]
+  /** Time; the same as the cache's. Default is the clock of the process. */
+  readonly clock?: Clock
+  /** Chance, from 0 to below 1, for the pauses between connections. Default is Math.random. */
+  readonly random?: () => number
+}
+
+/** The times for a bound of two seconds, in milliseconds. They leave 800 for a load. */
+export const strictTimes: LeaseTimes = Object.freeze({ heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800, maxStalenessMs: 2000 })
+
+/** For messages. */
+export const owner = '@orientor/session-cache/postgres'
+
+/** The options with every default in place. */
+export interface PostgresBusSettings extends Required<Omit<PostgresBusOptions, 'listenUrl' | 'connection' | 'watches'>> {
+  readonly connection: object
+  /** null: what the source says. */
+  readonly watches: readonly WatchedTable[] | null
+}
+
+type Input = { readonly [K in keyof PostgresBusOptions]-?: PostgresBusOptions[K] | undefined }
+
+const named = (mostLength: number, pattern: RegExp, what: string): OptionRule<string> => rule(`at most ${mostLength} ${what}`, input => {
+  return typeof input === 'string' && input.length <= mostLength && pattern.test(input) ? input : undefined
+})
+
+const rules: OptionRules<Input> = {
+  listenUrl: optional(secretText),
+  connection: optional(objectWith<object>('the configuration of a client of node-postgres', [])),
+  heartbeatIntervalMs: withDefault(durationMs({ min: 200 }), 1000),
+  heartbeatTimeoutMs: withDefault(durationMs(), 2000),
+  maxStalenessMs: withDefault(durationMs(), 5000),
+  channel: withDefault(named(63, /^[A-Za-z_][A-Za-z0-9_]*$/, 'letters, digits and underscores'), 'orientor_user'),
+  applicationName: withDefault(named(40, /^[\w.-]+$/, 'letters, digits, underscores, points and hyphens'), 'orientor-bus'),
+  installTriggers: withDefault(flag, true),
+  watches: optional(rule('a list of tables: { table, issuer, subject, revision, columns }', input => Array.isArray(input) ? input as readonly WatchedTable[] : undefined)),
+  clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock),
+  random: withDefault(callable<() => number>('() => number from 0 to below 1'), Math.random)
+}
+
+/**
+ * Reads the options: refuses unknown ones and times that cannot hold, sets the defaults.
+ *
+ * @throws ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received
+ */
+export function resolveBusOptions (options: PostgresBusOptions): PostgresBusSettings {
+  const read = readOptions<Input>(owner, options, rules) as Input & PostgresBusSettings
+  if ((read.listenUrl === undefined) === (read.connection === undefined)) throw invalidOption(owner, 'give either "listenUrl" or "connection".')
+  const { heartbeatIntervalMs: h, heartbeatTimeoutMs: t, maxStalenessMs: b } = read
+  if (b <= h + t) {
+    throw invalidOption(owner, `option "maxStalenessMs" must be above heartbeatIntervalMs + heartbeatTimeoutMs (${h} + ${t}), and what is above is the time that a load may take; received ${b}. Write for example maxStalenessMs: ${h + t + Math.max(500, t)}, or for a bound of ${b} heartbeatIntervalMs: ${Math.max(200, Math.floor(b / 5))} and heartbeatTimeoutMs: ${Math.max(1, Math.floor(b * 0.4))}.`)
+  }
+  return Object.freeze({ ...read, connection: read.connection ?? { connectionString: read.listenUrl! }, watches: read.watches ?? null })
+}

@@ -1,4 +1,5 @@
 import { createHook } from 'node:async_hooks'
+import { createHash } from 'node:crypto'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
@@ -188,7 +189,7 @@ t.test('A known token is found synchronously, without a promise.', async t => {
 
 t.test('No more tokens are remembered than maxTokens, and the latest are among them.', t => {
   const identity = createIdentity({ issuer, subject: 'user_1' })
-  const tokens = Array.from({ length: 43 }, (_, index) => `${index}`.padStart(60, 'x'))
+  const tokens = Array.from({ length: 43 }, (_, index) => signed(`token ${index}`))
   const remembered = tokens.filter(text => {
     const cache = new TokenCache(10)
     for (const other of tokens) cache.set(other, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
@@ -199,6 +200,25 @@ t.test('No more tokens are remembered than maxTokens, and the latest are among t
   t.same(remembered, tokens.slice(-remembered.length))
   t.end()
 })
+
+t.test('A token with the end of a verified one is not found, and takes its place when it is verified, too.', t => {
+  const [one, other] = [createIdentity({ issuer, subject: 'user_1' }), createIdentity({ issuer, subject: 'user_2' })]
+  const cache = new TokenCache(10)
+  const key = { kind: 'key' as const, trusted: true }
+  cache.set(`one.${signed('')}`, { identity: one, fromMs: 0, untilMs: 1, key })
+  t.equal(cache.get(`other.${signed('')}`, 0), null)
+  t.equal(cache.get(`one.${signed('')}`, 0), one)
+  cache.set(`other.${signed('')}`, { identity: other, fromMs: 0, untilMs: 1, key })
+  t.equal(cache.get(`one.${signed('')}`, 0), null)
+  t.equal(cache.get(`other.${signed('')}`, 0), other)
+  for (const tooShort of ['', 'x', 'x'.repeat(6)]) t.equal(cache.get(tooShort, 0), null)
+  t.end()
+})
+
+/** Looks like a token with a signature, which is as good as random. */
+function signed (payload: string): string {
+  return `header.${payload}.${createHash('sha256').update(payload).digest('base64url')}`
+}
 
 t.test('A token that is remembered counts only within its time and while its key is trusted, judged at each look-up.', t => {
   const identity = createIdentity({ issuer, subject: 'user_1' })

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { createIdentity } from '@orientor/session-contract/core'
@@ -14,7 +15,7 @@ function heapBytes (): number {
 
 t.test('A token that is asked for again keeps nothing of the header line that it came in.', async t => {
   const identity = createIdentity({ issuer: 'https://issuer.test', subject: 'user_1' })
-  const tokens = Array.from({ length: 200 }, (_, index) => `${index}.`.padEnd(100, 'x') + `${index}`.padStart(43, '-'))
+  const tokens = Array.from({ length: 200 }, (_, index) => `${index}.`.padEnd(100, 'x') + createHash('sha256').update(`${index}`).digest('base64url'))
   // So many that all of them are in the older generation when they are asked for.
   const cache = new TokenCache(2 * tokens.length)
   for (const token of tokens) cache.set(token, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })

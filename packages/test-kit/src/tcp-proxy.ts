@@ -152,8 +152,8 @@ export class TcpProxy {
   reset (): void {
     for (const { near, far } of this.#pairs) {
       this.#cut++
-      near.resetAndDestroy()
-      far.resetAndDestroy()
+      reset(near)
+      reset(far)
     }
     this.#pairs.clear()
   }
@@ -177,7 +177,7 @@ export class TcpProxy {
     near.on('error', () => {})
     if (this.#mode === 'reset') {
       this.#refused++
-      near.resetAndDestroy()
+      reset(near)
       return
     }
     this.#accepted++
@@ -192,10 +192,22 @@ export class TcpProxy {
   }
 
   #closed (pair: Pair, other: Socket, lane: Lane, direction: ProxyDirection): void {
+    // Each socket of a pair that was reset ends by itself.
+    if (!this.#pairs.has(pair)) return
     if (lane.isSilent || this.swallows(direction)) lane.isSilent = true
     else other.destroy()
     if (pair.near.destroyed && pair.far.destroyed) this.#pairs.delete(pair)
   }
+}
+
+/**
+ * Closes a socket with an RST. Not while its end is being sent: then Node.js 20 refuses the RST and never closes the socket, and the process turns in a
+ * circle for ever when it should exit.
+ */
+function reset (socket: Socket): void {
+  const isEnding = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0
+  if (isEnding) socket.once('finish', () => { socket.resetAndDestroy() })
+  else socket.resetAndDestroy()
 }
 
 /** Starts a proxy to the port. */

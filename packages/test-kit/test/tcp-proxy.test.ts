@@ -152,6 +152,25 @@ t.test('new connections are refused or reset while open ones go on, and open one
   t.ok(proxy.counts.cut >= 1)
 })
 
+t.test('a connection of which one side is just ending is reset, and leaves no socket behind', async t => {
+  const sockets = (): number => process.getActiveResourcesInfo().filter(kind => kind === 'TCPSocketWrap').length
+  const { proxy, pair } = await setup(t)
+  for (const first of ['client', 'server'] as const) {
+    await until('no socket is open', () => sockets() === 0)
+    const { client, server } = await pair()
+    proxy.mode = 'stall'
+    for (const { socket } of [client, server]) socket.allowHalfOpen = true
+    const ending = first === 'client' ? client : server
+    ending.socket.end()
+    await turn(20) // the proxy has heard it
+    proxy.mode = 'pass'
+    await new Promise<void>(resolve => { process.nextTick(resolve) }) // it is passing it on
+    proxy.reset()
+    for (const { socket } of [client, server]) socket.destroy()
+    await until(`all are closed after the ${first} has ended`, () => sockets() === 0)
+  }
+})
+
 t.test('new connections are led somewhere else, open ones stay', async t => {
   const [first, second] = [await setup(t), await setup(t)]
   const old = await first.pair()

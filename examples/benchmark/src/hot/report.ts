@@ -16,8 +16,17 @@ export interface Result {
   readonly cpuShare: number
   readonly addedMicros: number
   readonly loads: readonly Figures[]
-  /** `times`: the stack's share over the peer's, under the same load. */
-  readonly peers: Readonly<Record<string, Figures & { readonly times: number }>>
+  readonly peers: Readonly<Record<string, Figures & Comparison>>
+}
+
+/** A peer beside the stack, under the same load. */
+export interface Comparison {
+  /** The stack's share over the peer's. */
+  readonly times: number
+  /** The most that this can be: what a stack that added nothing would have. */
+  readonly mostTimes: number
+  /** What the peer adds over what the stack adds. */
+  readonly addedTimes: number
 }
 
 /** What a request with a resolved user must leave of a bare one. */
@@ -43,25 +52,32 @@ export function resultOf (loads: readonly Figures[], ofPeers: Readonly<Record<st
     cpuShare: worst.cpuShare,
     addedMicros: worst.addedMicros,
     loads,
-    peers: Object.fromEntries(Object.entries(ofPeers).map(([name, figures]) => [name, { ...figures, times: loads[0]!.cpuShare / figures.cpuShare }]))
+    peers: Object.fromEntries(Object.entries(ofPeers).map(([name, figures]) => [name, { ...figures, ...compare(loads[0]!, figures) }]))
   }
+}
+
+function compare (stack: Figures, peer: Figures): Comparison {
+  return { times: stack.cpuShare / peer.cpuShare, mostTimes: 1 / peer.cpuShare, addedTimes: peer.addedMicros / stack.addedMicros }
 }
 
 /** The result as a table, and what it says of the goals. */
 export function report (result: Result): string {
-  const row = ({ does }: ContenderEntry, figures: Figures, times: number | null): string[] => [
+  const row = ({ does }: ContenderEntry, figures: Figures, { times, addedTimes }: { readonly times: number | null, readonly addedTimes: number | null }): string[] => [
     `${does}, ${nameOf(figures)}`, figure(figures.cpuShare), `${figure(figures.lowestCpuShare)}–${figure(figures.highestCpuShare)}`,
-    figure(figures.addedMicros), figure(figures.bareMicros), figure(times)
+    figure(figures.addedMicros), figure(figures.bareMicros), figure(times), figure(addedTimes)
   ]
   return [
     table([
-      ['', 'bare / authenticated', 'over processes', 'added µs', 'bare µs', 'stack / peer'],
-      ...result.loads.map(figures => row(stack, figures, null)),
-      ...peers.map(peer => row(peer, result.peers[peer.name]!, result.peers[peer.name]!.times))
+      ['', 'bare / authenticated', 'over processes', 'added µs', 'bare µs', 'share, stack / peer', 'added, peer / stack'],
+      ...result.loads.map(figures => row(stack, figures, { times: null, addedTimes: null })),
+      ...peers.map(peer => row(peer, result.peers[peer.name]!, result.peers[peer.name]!))
     ]),
     '',
     ...result.loads.map(figures => `${nameOf(figures)}: ${figure(figures.cpuShare)} of the bare route; the goal is at least ${goal}: ${verdict(figures.cpuShare >= goal)}`),
-    ...peers.map(({ name, goal: least }) => `${name}: ${figure(result.peers[name]!.times)} times its share; the goal is at least ${least}: ${verdict(result.peers[name]!.times >= least!)}`)
+    ...peers.map(({ name, goal: least }) => {
+      const { times, mostTimes } = result.peers[name]!
+      return `${name}: ${figure(times)} times its share; the goal is at least ${least}: ${verdict(times >= least!)}${mostTimes < least! ? `, as it would be by a stack that adds nothing (${figure(mostTimes)})` : ''}`
+    })
   ].join('\n')
 }
 

@@ -6,6 +6,7 @@ import { goalsOf, report, type CacheFigures } from './cache/report.js'
 import type { Sizes } from './cache/sizes.js'
 import type { StoreFigures } from './cache/store-figures.js'
 import { machine } from './measure/machine.js'
+import { wholeNumber } from './measure/whole-number.js'
 
 const { values } = parseArgs({
   options: {
@@ -15,14 +16,10 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '9' }
   }
 })
-const [small, large, runs] = (['small', 'large', 'runs'] as const).map(name => {
-  const value = Number(values[name])
-  if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} must be a whole number from 1; received ${JSON.stringify(values[name])}`)
-  return value
-}) as [number, number, number]
+const [small, large, runs] = (['small', 'large', 'runs'] as const).map(name => wholeNumber(name, values[name])) as [number, number, number]
 const sizes: Sizes = { small, large, runs, users: Math.min(large, 100_000) }
 
-console.log(`${machine()}\n${small.toLocaleString('en')} and ${large.toLocaleString('en')} entries; a set's time is the least of ${runs} runs at each position\n`)
+console.log(`${machine()}\n${small.toLocaleString('en')} and ${large.toLocaleString('en')} entries; a set's time is the least of ${runs} runs at each position (the others at the large size: ${Math.min(runs, 3)})\n`)
 const product = await apart('productFigures', sizes)
 const stores = {} as Record<ContenderName, StoreFigures>
 for (const name of contenderNames) stores[name] = await apart('storeFigures', name, sizes)

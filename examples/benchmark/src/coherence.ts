@@ -7,13 +7,13 @@ import { startPostgres } from '@orientor/test-kit'
 import pg from 'pg'
 import { machine } from './measure/machine.js'
 import { median } from './measure/median.js'
+import { wholeNumber } from './measure/whole-number.js'
 
-// What coherence costs: a hit, a row that is written, and a heartbeat.
+// What coherence costs: a hit, and a row that is written.
 const issuer = 'https://id.example.com'
 const rowCount = 2000
 const { values: { json, rounds } } = parseArgs({ options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '40' } } })
-const roundCount = Number(rounds)
-if (!(Number.isSafeInteger(roundCount) && roundCount > 0)) throw new Error(`--rounds must be a whole number above 0; received ${JSON.stringify(rounds)}`)
+const roundCount = wholeNumber('rounds', rounds)
 
 /** Microseconds per update without and with the triggers, and how many fewer are done in the same time: the median over neighbouring slices. */
 interface Updates { readonly plain: number, readonly watched: number, readonly loss: number }

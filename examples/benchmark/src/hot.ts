@@ -9,14 +9,14 @@ import { leaveAppsACore, measure, type Effort, type Shown } from './hot/measurem
 import { figuresOf, report, resultOf } from './hot/report.js'
 import { machine } from './measure/machine.js'
 import { figure } from './measure/table.js'
+import { wholeNumber } from './measure/whole-number.js'
 
 const { values: { json, quick, processes } } = parseArgs({ options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false }, processes: { type: 'string', default: '5' } } })
 // The peers get the first.
 const crowds: readonly Crowd[] = quick ? [{ users: 20, zipf: 0 }, { users: 40, zipf: 1 }] : [{ users: 1000, zipf: 0 }, { users: 10_000, zipf: 1 }]
 const effort: Effort = quick
   ? { processes: 1, pairs: 2, sliceMs: 50, warmUpMs: 200, connections: 10 }
-  : { processes: Number(processes), pairs: 5, sliceMs: 250, warmUpMs: 1600, connections: 10 }
-if (!Number.isSafeInteger(effort.processes) || effort.processes < 1) throw new Error(`--processes must be a whole number of at least 1; received ${JSON.stringify(processes)}`)
+  : { processes: wholeNumber('processes', processes), pairs: 5, sliceMs: 250, warmUpMs: 1600, connections: 10 }
 const users = Math.max(...crowds.map(crowd => crowd.users))
 const measured = [...crowds.map(crowd => ({ contender: stack, crowd })), ...peers.map(contender => ({ contender, crowd: crowds[0]! }))]
 

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { startPostgres } from '@orientor/test-kit'
 import { machine } from './measure/machine.js'
+import { wholeNumber } from './measure/whole-number.js'
 import type { PoolPart, PoolTask } from './pool/part.js'
 import { figures, report } from './pool/report.js'
 
@@ -19,6 +20,8 @@ const { values } = parseArgs({
   }
 })
 
+const [processes, pairs, statements, failures] = (['processes', 'pairs', 'statements', 'failures'] as const).map(name => wholeNumber(name, values[name])) as [number, number, number, number]
+
 const server = await startPostgres({ parameters: { fsync: 'off' } })
 try {
   const connectionString = server.url()
@@ -26,10 +29,10 @@ try {
   await client.connect()
   await client.query('CREATE TABLE taken (id int PRIMARY KEY); INSERT INTO taken VALUES (1)')
   await client.end()
-  const task: PoolTask = { connectionString, pairs: Number(values.pairs), statements: Number(values.statements), failures: Number(values.failures) }
+  const task: PoolTask = { connectionString, pairs, statements, failures }
   const description = machine()
   const parts: PoolPart[] = []
-  for (let index = 0; index < Number(values.processes); index++) parts.push(await measure(task))
+  for (let index = 0; index < processes; index++) parts.push(await measure(task))
   const result = figures(parts)
   console.log(`${description}, ${parts.length} processes, ${task.pairs} pairs of slices each\n\n${report(result)}`)
   if (values.json) console.log(JSON.stringify(result))

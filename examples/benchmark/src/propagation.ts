@@ -4,13 +4,13 @@ import { startPostgres } from '@orientor/test-kit'
 import { summarise } from './measure/latencies.js'
 import { machine } from './measure/machine.js'
 import { figure, table } from './measure/table.js'
+import { wholeNumber } from './measure/whole-number.js'
 import { propagate } from './propagation/propagate.js'
 
 const goals = { p50Ms: 10, p99Ms: 100 } as const
 
 const { values: { json, changes } } = parseArgs({ options: { json: { type: 'boolean', default: false }, changes: { type: 'string', default: '1000' } } })
-const count = Number(changes)
-if (!(Number.isSafeInteger(count) && count > 0)) throw new Error(`--changes must be a whole number above 0; received ${JSON.stringify(changes)}`)
+const count = wholeNumber('changes', changes)
 
 const closers: Array<() => Promise<unknown>> = []
 try {

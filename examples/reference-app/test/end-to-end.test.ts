@@ -1,9 +1,8 @@
 import { Agent } from 'node:http'
 import t from 'tap'
-import { startPostgres } from '@orientor/test-kit'
+import { startPostgres, until } from '@orientor/test-kit'
 import { launch } from './fixtures/launch.js'
 import { Load, request } from './fixtures/load.js'
-import { until } from './fixtures/until.js'
 import { adminKey, newWorld, worldAt, type World } from './fixtures/world.js'
 
 interface Me { readonly user: { readonly userId: string, readonly subject: string }, readonly outcome: { readonly from: string, readonly stale: boolean } }

@@ -2,9 +2,9 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync
 import { createServer, type AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { once } from 'node:events'
+import { until } from '@orientor/test-kit'
 import t from 'tap'
 import { builtMain, launch } from './fixtures/launch.js'
-import { until } from './fixtures/until.js'
 
 /** A checkout with nothing but the built app, so that its embedded database is its own. */
 function checkout (t: { testdir (): string }): { readonly root: string, readonly main: string } {

@@ -1,4 +1,4 @@
-import { issuerFlaw, objectWith, optional, readOptions, rule, systemClock, withDefault, type Clock } from '@orientor/session-contract/core'
+import { clockObject, issuerFlaw, optional, readOptions, rule, systemClock, withDefault, type Clock } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Authorize } from './guard.js'
 
@@ -46,7 +46,7 @@ export function resolveOptions<Request> (input: unknown): ResolvedPerfRoutesOpti
       value => value === false || typeof value === 'function' ? value as Authorize<Request> | false : undefined)),
     prefix: withDefault(rule('a path that begins with "/" and does not end with it', value => typeof value === 'string' && /^(?:\/[\w.~-]+)+$/.test(value) ? value : undefined), '/database'),
     issuer: optional(rule('a non-empty string without white space', value => issuerFlaw(value) === null ? value as string : undefined)),
-    clock: withDefault(objectWith<Clock>('a clock with now(), monotonic() and setTimer()', ['now', 'monotonic', 'setTimer']), systemClock)
+    clock: withDefault(clockObject, systemClock)
   })
   if (authorize === undefined) throw new errors.NoGuard()
   return Object.freeze({ authorize, issuer: issuer ?? null, prefix, clock })

@@ -1,5 +1,5 @@
 import {
-  callable, durationMs, integer, invalidOption, objectWith, optional, readOptions, systemClock, withDefault,
+  callable, clockObject, durationMs, integer, invalidOption, objectWith, optional, readOptions, systemClock, withDefault,
   type Clock, type OptionRules, type UserSource
 } from '@orientor/session-contract/core'
 import type { InvalidationBus } from './coherence/invalidation-bus.js'
@@ -71,7 +71,7 @@ const rules: OptionRules<Input> = {
   maxWaiters: withDefault(integer({ min: 1 }), 20_000),
   source: optional(objectWith<UserSource>('a source of users: an object with load(batch, deadline)', ['load'])),
   bus: optional(objectWith<InvalidationBus>('a bus: an InvalidationBus such as postgresBus() makes', ['start', 'subscribe', 'onTrust', 'publish', 'status', 'close'])),
-  clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock),
+  clock: withDefault(clockObject, systemClock),
   random: withDefault(callable<() => number>('() => number from 0 to 1'), Math.random)
 }
 

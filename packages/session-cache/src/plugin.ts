@@ -1,11 +1,11 @@
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { identified, sessionHub, sessionKey, sessionKeyHash, type Component, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
+import { identified, sessionHub, sessionKey, sessionKeyHash, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
+import { cacheComponent } from './cache-component.js'
 import type { SessionCacheStats } from './cache-stats.js'
 import { Cleanup } from './cleanup.js'
 import { DatabaseSessionManager } from './database-session-manager.js'
-import { cacheInstruments } from './instruments.js'
-import { resolveOptions, type SessionCacheOptions, type SessionCacheSettings } from './options.js'
+import { resolveOptions, type SessionCacheOptions } from './options.js'
 import type { WarmedUp } from './warm-up.js'
 
 /** A user, by key or by the two parts of it. */
@@ -77,7 +77,7 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
     return dropped
   }
   hub.fill('resolve', name, (identity, route) => sourceOfScope() === null ? identified : manager.resolve(identity, route))
-  hub.observe(componentOf(manager, settings, sourceOfScope, invalidateAll))
+  hub.observe(cacheComponent(manager, settings, { source: sourceOfScope, invalidateAll }))
   fastify.decorate('sessionCache', Object.freeze<SessionCache>({
     invalidateUser (target) {
       const key = keyOf(target)
@@ -125,38 +125,6 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
 
 function keyOf (target: InvalidationTarget): SessionKey {
   return typeof target === 'string' ? target : sessionKey(target.issuer, target.subject)
-}
-
-function componentOf (manager: DatabaseSessionManager, { bus, clock }: SessionCacheSettings, source: () => UserSource | null, invalidateAll: (reason: string) => number): Component {
-  const { cache, gate } = manager
-  return {
-    name: 'sessionCache',
-    instruments: [...cacheInstruments(() => manager.stats()), ...bus?.instruments ?? []],
-    stats: () => manager.stats(),
-    health () {
-      const flaw = source() === null
-        ? 'No source of users is in scope'
-        : gate.isOpen
-          ? 'The source failed repeatedly and is being probed; known users are served, marked stale once they expire'
-          : cache.counters.lastLoadFailed
-            ? 'The last load failed; known users are served, marked stale once they expire'
-            : bus?.status().trusted === false
-              ? `It is not proven that changes by other instances arrive, so users are kept for ${bus.trust.maxStalenessMs} ms only: ${bus.status().reason}`
-              : null
-      return { status: flaw === null ? 'healthy' : 'degraded', reason: flaw ?? 'Users are served from memory', checkedAtMs: clock.now() }
-    },
-    admin: {
-      async invalidate (target, reason) {
-        if (target === 'all') invalidateAll(reason)
-        else cache.invalidateUser(target.key)
-        if (bus === null) return { instances: 1 }
-        await bus.publish(target === 'all' ? { kind: 'all' } : { kind: 'user', keyHash: sessionKeyHash(target.key), revision: null })
-        return { instances: bus.status().instances }
-      },
-      preload: (keys, deadline) => cache.preload(keys, deadline),
-      recent: async limit => cache.recent(limit)
-    }
-  }
 }
 
 /** Resolves identities to users from memory; see SessionCacheOptions. */

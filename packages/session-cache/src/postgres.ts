@@ -1,2 +1,3 @@
 export { postgresBus, triggerSql } from './coherence/postgres-bus.js'
-export { strictTimes, type PostgresBusOptions } from './coherence/postgres-bus-options.js'
+export type { PostgresBusOptions } from './coherence/postgres-bus-options.js'
+export { strictTimes, type LeaseTimes } from './coherence/lease-times.js'

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { SourceUnavailable, type RouteSession } from '@orientor/session-contract/core'
-import { checkLoadTimeout, DatabaseSessionManager, resolveOptions } from '../src/core.js'
+import { DatabaseSessionManager, resolveOptions } from '../src/core.js'
+import { checkLoadTimeout } from '../src/options.js'
 import { ModelTrust } from './fixtures/model-trust.js'
 import { hashOf, identityOf, keyOf, recordOf, route, setup, setupWith, type Bundle } from './fixtures/setup.js'
 

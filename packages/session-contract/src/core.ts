@@ -16,6 +16,6 @@ export { parseProviderTimestamp } from './provider-timestamp.js'
 export { databaseFailureOf, isOutage, type DatabaseFailure } from './database-failure.js'
 export { compileRouteSession, defaultRouteSession, type RouteSession } from './route-session.js'
 export {
-  callable, describe, durationMs, flag, integer, invalidOption, listOf, maxDelayMs, objectWith, oneOf, optional, ratio, readOptions, rule, secretText,
+  callable, clockObject, describe, durationMs, flag, integer, invalidOption, listOf, maxDelayMs, objectWith, oneOf, optional, ratio, readOptions, rule, secretText,
   text, withDefault, type OptionRule, type OptionRules
 } from './option-rules.js'

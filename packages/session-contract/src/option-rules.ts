@@ -1,3 +1,4 @@
+import type { Clock } from './clock.js'
 import { errors } from './errors.js'
 
 /** How one option is read: what it must be, in words for the message, and the value to take. */
@@ -81,6 +82,9 @@ export function objectWith<T extends object> (description: string, methods: Read
     return methods.every(method => typeof (input as Record<string, unknown>)[method] === 'function') ? input as T : undefined
   })
 }
+
+/** A Clock. */
+export const clockObject: OptionRule<Clock> = objectWith('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer'])
 
 /** The rules of a whole options object. */
 export type OptionRules<T> = { readonly [K in keyof T]-?: OptionRule<T[K]> }

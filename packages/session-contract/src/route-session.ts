@@ -18,7 +18,10 @@ import { describe } from './option-rules.js'
 export interface RouteSession {
   /** Whether the route needs a user. Default is false. */
   readonly required: boolean
-  /** Tightens the cache's own bound, in milliseconds (null, the default: the cache's): an older entry is loaded anew. */
+  /**
+   * Tightens the cache's own bound, in milliseconds (null, the default: the cache's). It counts from when the user was last known to agree with the
+   * database: the sending of the load or, with a bus, the last proof if that is later. Beyond it the user is loaded anew; 0: each time.
+   */
   readonly maxStalenessMs: number | null
   /** What happens when that cannot be done: a marked stale user (`stale`, the default), or 503 (`fail`). */
   readonly onUnavailable: 'stale' | 'fail'

@@ -1,5 +1,5 @@
 import {
-  durationMs, issuerFlaw, listOf, objectWith, optional, rule, systemClock, text, withDefault, type Clock, type OptionRule, type OptionRules
+  clockObject, durationMs, issuerFlaw, listOf, optional, rule, systemClock, text, withDefault, type Clock, type OptionRule, type OptionRules
 } from '@orientor/session-contract/core'
 import type { ClaimRules } from './claims.js'
 
@@ -46,7 +46,7 @@ export const claimOptionRules: OptionRules<ClaimOptionValues> = {
   updatedAtClaim: optional(textOrTexts),
   clockToleranceMs: withDefault(durationMs({ min: 0, max: 60_000 }), 5000),
   maxTokenLifetimeMs: withDefault(durationMs({ min: 1000 }), 86_400_000),
-  clock: withDefault(objectWith<Clock>('a clock with now(), monotonic() and setTimer()', ['now', 'monotonic', 'setTimer']), systemClock)
+  clock: withDefault(clockObject, systemClock)
 }
 
 /** What the options demand of a token. */

@@ -34,7 +34,7 @@ export function identityComponent (verifier: { stats (): TokenVerifierStats }, s
   }
   const instruments: readonly Instrument[] = [
     {
-      name: 'session.identity.tokens',
+      name: 'orientor.session_identity.tokens',
       kind: 'counter',
       unit: '{token}',
       help: 'Tokens by result: hits (verified before), verified, pending, refused, unavailable',
@@ -43,10 +43,10 @@ export function identityComponent (verifier: { stats (): TokenVerifierStats }, s
         return results.map(result => ({ labels: { result }, value: counts[result] }))
       }
     },
-    gauge('session.identity.cached_tokens', '{token}', 'Verified tokens in use', () => verifier.stats().cachedTokens),
-    gauge('session.identity.keys', '{key}', 'Published keys in use', () => stats().keys),
+    gauge('orientor.session_identity.cached_tokens', '{token}', 'Verified tokens in use', () => verifier.stats().cachedTokens),
+    gauge('orientor.session_identity.keys', '{key}', 'Published keys in use', () => stats().keys),
     {
-      name: 'session.identity.key_fetches',
+      name: 'orientor.session_identity.key_fetches',
       kind: 'counter',
       unit: '{fetch}',
       help: 'Fetches of the published keys by result',

@@ -87,5 +87,5 @@ async function proveFixedSecret (verifier: AppVerifier): Promise<void> {
  *
  * @throws ORI_CONTRACT_INVALID_OPTION at registration; ORI_IDENTITY_NO_VERIFIER or ORI_IDENTITY_DYNAMIC_SECRET at ready
  */
-export const sessionIdentity: FastifyPluginAsync<SessionIdentityOptions> = fp(plugin, { name: '@orientor/session-identity', fastify: '5.x' })
+export const sessionIdentity: FastifyPluginAsync<SessionIdentityOptions> = fp(plugin, { name: owner, fastify: '5.x' })
 export default sessionIdentity

@@ -446,13 +446,13 @@ t.test('Instruments read the counters, and their labels hold results only.', asy
   await verifier.identify(token())
   await verifier.identify('rubbish')
   t.same(Object.fromEntries(component.instruments.map(({ name, read }) => [name, read()])), {
-    'session.identity.tokens': [
+    'orientor.session_identity.tokens': [
       { labels: { result: 'hits' }, value: 0 }, { labels: { result: 'verified' }, value: 1 }, { labels: { result: 'pending' }, value: 0 },
       { labels: { result: 'refused' }, value: 1 }, { labels: { result: 'unavailable' }, value: 0 }
     ],
-    'session.identity.cached_tokens': [{ labels: {}, value: 1 }],
-    'session.identity.keys': [{ labels: {}, value: 2 }],
-    'session.identity.key_fetches': [{ labels: { result: 'succeeded' }, value: 1 }, { labels: { result: 'failed' }, value: 0 }]
+    'orientor.session_identity.cached_tokens': [{ labels: {}, value: 1 }],
+    'orientor.session_identity.keys': [{ labels: {}, value: 2 }],
+    'orientor.session_identity.key_fetches': [{ labels: { result: 'succeeded' }, value: 1 }, { labels: { result: 'failed' }, value: 0 }]
   })
 })
 

@@ -1,5 +1,5 @@
 import {
-  callable, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText, systemClock, text, withDefault, type Clock, type OptionRule
+  callable, clockObject, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText, systemClock, text, withDefault, type Clock, type OptionRule
 } from '@orientor/session-contract/core'
 import { defaultClaimNames, type ClaimNames } from './claims-profile.js'
 import type { ClerkProviderOptions } from './clerk/clerk-provider.js'
@@ -105,7 +105,7 @@ export function resolveOptions (input: unknown): ResolvedOptions {
     tables: withDefault(tableNames, defaultTableNames),
     claims: withDefault(claims, defaultClaimNames),
     parseProfile: optional(callable<ParseProfile>('(data) => profile')),
-    clock: withDefault(objectWith<Clock>('a clock with now(), monotonic() and setTimer()', ['now', 'monotonic', 'setTimer']), systemClock),
+    clock: withDefault(clockObject, systemClock),
     random: withDefault(callable<() => number>('() => number'), Math.random)
   })
   if (options.provider !== undefined && options.clerk !== undefined) {

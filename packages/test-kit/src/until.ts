@@ -3,7 +3,7 @@
  *
  * @throws after `withinMs`, with what was waited for
  */
-export async function until (what: string, condition: () => boolean | Promise<boolean>, withinMs: number = 10_000): Promise<void> {
+export async function until (what: string, condition: () => boolean | Promise<boolean>, withinMs: number = 15_000): Promise<void> {
   const untilMs = performance.now() + withinMs
   while (!await condition()) {
     if (performance.now() > untilMs) throw new Error(`Not within ${withinMs} ms: ${what}`)

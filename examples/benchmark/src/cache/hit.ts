@@ -1,5 +1,5 @@
 import { defaultRouteSession, type SessionKeyHash } from '@orientor/session-contract/core'
-import { summarise } from '../measure/latencies.js'
+import { median } from '../measure/median.js'
 import { seeded } from '../measure/random.js'
 import { zipf } from '../measure/zipf.js'
 import { contenders, type ContenderName } from './contenders.js'
@@ -84,6 +84,6 @@ function alternate (small: number, large: number, fill: (maxEntries: number) => 
       if (round >= 0) times.push(elapsedMs * 1e6 / hitsPerRound)
     }
   }
-  const [smallNs, largeNs] = sides.map(({ times }) => summarise(times).p50Ms) as [number, number]
+  const [smallNs, largeNs] = sides.map(({ times }) => median(times)) as [number, number]
   return { smallNs, largeNs }
 }

@@ -8,7 +8,7 @@ export interface Propagation {
   readonly byInstance: ReadonlyMap<string, readonly number[]>
 }
 
-// Asked again after two milliseconds while a change is on its way, and hardly at all between: the polling must not be what is measured.
+// Asked again after two milliseconds while a change is on its way, and not at all between: the polling must not be what is measured.
 const pollEveryMs = 2
 const arrivesWithinMs = 10_000
 const leastPauseMs = 20

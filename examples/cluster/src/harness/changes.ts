@@ -1,13 +1,15 @@
 import type { Person } from './people.js'
 import type { Writer } from './writer.js'
 
-/** How often which users change. Rates per second are over all of them. */
+/** How often which users change. */
 export interface ChangePlan {
   /** Changed all the time, one after another. */
   readonly busy: readonly Person[]
   /** Changed seldom and then twice in a row: the second write meets the load that the first one causes, and nothing comes after it to the rescue. */
   readonly seldom: readonly Person[]
+  /** From one change to the next, over all the busy ones, on average. */
   readonly busyEveryMs: number
+  /** From one change of a user to the next of the same one, on average. */
   readonly seldomEveryMs: number
 }
 

@@ -1,3 +1,4 @@
+import { strictTimes } from '@orientor/session-cache/postgres'
 import { startTcpProxy, type TcpProxy } from '@orientor/test-kit'
 import pg from 'pg'
 import type { InstanceSettings } from '../instance/instance-settings.js'
@@ -47,7 +48,7 @@ export const usualProfile: Profile = Object.freeze({
 
 /** A bound of two seconds. */
 export const strictProfile: Profile = Object.freeze({
-  maxStalenessMs: 2000, staleIfErrorMs: 900_000, expireAfterMs: 900_000, heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800, loadTimeoutMs: 750
+  ...strictTimes, staleIfErrorMs: 900_000, expireAfterMs: 900_000, loadTimeoutMs: 750
 })
 
 /**

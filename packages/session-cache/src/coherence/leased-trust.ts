@@ -1,15 +1,6 @@
 import type { Clock, Timer } from '@orientor/session-contract/core'
+import type { LeaseTimes } from './lease-times.js'
 import type { Instant, Trust } from './trust.js'
-
-/** The three times of a lease, in milliseconds. */
-export interface LeaseTimes {
-  /** H: how often a heartbeat is sent. */
-  readonly heartbeatIntervalMs: number
-  /** T: how long a heartbeat, or a connection, may take before the line is cut. */
-  readonly heartbeatTimeoutMs: number
-  /** B: how old an unmarked user may be. */
-  readonly maxStalenessMs: number
-}
 
 /** One connection that brings announcements, as the lease commands it. */
 export interface Line {

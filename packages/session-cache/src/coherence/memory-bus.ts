@@ -1,18 +1,21 @@
-import { durationMs, objectWith, readOptions, systemClock, withDefault, type Clock, type UserChange } from '@orientor/session-contract/core'
+import { clockObject, objectWith, readOptions, systemClock, withDefault, type Clock, type UserChange } from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
 import type { BusStart, BusStatus, InvalidationBus } from './invalidation-bus.js'
+import { checkLeaseTimes, leaseTimeRules } from './lease-times.js'
 import { LeasedTrust, type Line, type LineReports } from './leased-trust.js'
 import { TrustListeners } from './trust-listeners.js'
+
+const owner = '@orientor/session-cache: memoryBus'
 
 /** Options of a bus in memory. All times are milliseconds. */
 export interface MemoryBusOptions {
   /** What the buses that belong together share. */
   readonly hub: MemoryHub
-  /** How often a heartbeat is sent. Default is 1000. */
+  /** H: how often a heartbeat is sent. Default is 1000. */
   readonly heartbeatIntervalMs?: number
-  /** How long a heartbeat may take. Default is 2000. */
+  /** T: how long a heartbeat may take. Default is 2000. */
   readonly heartbeatTimeoutMs?: number
-  /** How old an unmarked user may be. Default is 5000. */
+  /** B: how old an unmarked user may be. Above H + T; the rest is for loads. Default is 5000. */
   readonly maxStalenessMs?: number
   /** Time; the same as the cache's. Default is the clock of the process. */
   readonly clock?: Clock
@@ -129,13 +132,13 @@ class MemoryLine implements Line {
  * @throws ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received
  */
 export function memoryBus (options: MemoryBusOptions): InvalidationBus {
-  return new MemoryBus(readOptions<Required<MemoryBusOptions>>('@orientor/session-cache: memoryBus', options, {
+  const settings = readOptions<Required<MemoryBusOptions>>(owner, options, {
     hub: objectWith<MemoryHub>('a MemoryHub', ['connect', 'send', 'disconnect']),
-    heartbeatIntervalMs: withDefault(durationMs(), 1000),
-    heartbeatTimeoutMs: withDefault(durationMs(), 2000),
-    maxStalenessMs: withDefault(durationMs(), 5000),
-    clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock)
-  }))
+    ...leaseTimeRules,
+    clock: withDefault(clockObject, systemClock)
+  })
+  checkLeaseTimes(owner, settings)
+  return new MemoryBus(settings)
 }
 
 class MemoryBus implements InvalidationBus {

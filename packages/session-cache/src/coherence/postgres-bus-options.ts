@@ -1,11 +1,11 @@
 import {
-  callable, durationMs, flag, invalidOption, objectWith, optional, readOptions, rule, secretText, systemClock, withDefault,
+  callable, clockObject, flag, invalidOption, objectWith, optional, readOptions, rule, secretText, systemClock, withDefault,
   type Clock, type OptionRule, type OptionRules, type WatchedTable
 } from '@orientor/session-contract/core'
-import type { LeaseTimes } from './leased-trust.js'
+import { checkLeaseTimes, leaseTimeRules } from './lease-times.js'
 
 /** Options of a bus over PostgreSQL. All times are milliseconds. */
-export interface PostgresBusOptions extends Partial<LeaseTimes> {
+export interface PostgresBusOptions {
   /** Connection string of a direct connection, past any pooler. This or `connection`. */
   readonly listenUrl?: string
   /** The same as the `Client` of node-postgres takes it. */
@@ -30,9 +30,6 @@ export interface PostgresBusOptions extends Partial<LeaseTimes> {
   readonly random?: () => number
 }
 
-/** The times for a bound of two seconds, in milliseconds. They leave 800 for a load. */
-export const strictTimes: LeaseTimes = Object.freeze({ heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800, maxStalenessMs: 2000 })
-
 /** For messages. */
 export const owner = '@orientor/session-cache/postgres'
 
@@ -52,14 +49,12 @@ const named = (mostLength: number, pattern: RegExp, what: string): OptionRule<st
 const rules: OptionRules<Input> = {
   listenUrl: optional(secretText),
   connection: optional(objectWith<object>('the configuration of a client of node-postgres', [])),
-  heartbeatIntervalMs: withDefault(durationMs({ min: 200 }), 1000),
-  heartbeatTimeoutMs: withDefault(durationMs(), 2000),
-  maxStalenessMs: withDefault(durationMs(), 5000),
+  ...leaseTimeRules,
   channel: withDefault(named(63, /^[A-Za-z_][A-Za-z0-9_]*$/, 'letters, digits and underscores'), 'orientor_user'),
   applicationName: withDefault(named(40, /^[\w.-]+$/, 'letters, digits, underscores, points and hyphens'), 'orientor-bus'),
   installTriggers: withDefault(flag, true),
   watches: optional(rule('a list of tables: { table, issuer, subject, revision, columns }', input => Array.isArray(input) ? input as readonly WatchedTable[] : undefined)),
-  clock: withDefault(objectWith<Clock>('a clock: an object with now(), monotonic() and setTimer(callback, delayMs)', ['now', 'monotonic', 'setTimer']), systemClock),
+  clock: withDefault(clockObject, systemClock),
   random: withDefault(callable<() => number>('() => number from 0 to below 1'), Math.random)
 }
 
@@ -71,9 +66,6 @@ const rules: OptionRules<Input> = {
 export function resolveBusOptions (options: PostgresBusOptions): PostgresBusSettings {
   const read = readOptions<Input>(owner, options, rules) as Input & PostgresBusSettings
   if ((read.listenUrl === undefined) === (read.connection === undefined)) throw invalidOption(owner, 'give either "listenUrl" or "connection".')
-  const { heartbeatIntervalMs: h, heartbeatTimeoutMs: t, maxStalenessMs: b } = read
-  if (b <= h + t) {
-    throw invalidOption(owner, `option "maxStalenessMs" must be above heartbeatIntervalMs + heartbeatTimeoutMs (${h} + ${t}), and what is above is the time that a load may take; received ${b}. Write for example maxStalenessMs: ${h + t + Math.max(500, t)}, or for a bound of ${b} heartbeatIntervalMs: ${Math.max(200, Math.floor(b / 5))} and heartbeatTimeoutMs: ${Math.max(1, Math.floor(b * 0.4))}.`)
-  }
+  checkLeaseTimes(owner, read)
   return Object.freeze({ ...read, connection: read.connection ?? { connectionString: read.listenUrl! }, watches: read.watches ?? null })
 }

@@ -46,6 +46,7 @@ class PostgresBus implements InvalidationBus {
   #report: (news: BusNews) => void = () => {}
   #triggers: TriggerSet = { id: '', tables: [] }
   #installer: TriggerInstaller | null = null
+  #isInstalling = false
   #installAgain: Timer | null = null
   #installPauseMs = firstInstallPauseMs
   #line: PostgresLine | null = null
@@ -169,13 +170,12 @@ class PostgresBus implements InvalidationBus {
       this.#known?.()
       return
     }
-    if (this.#installAgain !== null) return
+    if (this.#isInstalling || this.#installAgain !== null) return
     const { clock } = this.#settings
-    // Taken before the attempt: whoever comes meanwhile shares it.
-    this.#installAgain = clock.setTimer(() => { this.#installAgain = null }, longestInstallPauseMs)
+    this.#isInstalling = true
     this.#installer.install().then(installed => {
+      this.#isInstalling = false
       if (this.trust.state.phase === 'closed') return
-      this.#installAgain?.cancel()
       if (installed.kind === 'refused') {
         this.#once('triggers', { level: 'warn', message: `${reason}, and could not be put in place (${installed.code}). Run the SQL that comes with this message as the owner of the table`, sql: installSql(this.#triggers) })
       }

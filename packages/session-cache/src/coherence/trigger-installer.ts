@@ -17,35 +17,41 @@ export type Installed = { readonly kind: 'done' } | { readonly kind: 'later' | '
 /** Puts the triggers in place, over a short connection of its own: a connection that listens must not open a transaction. */
 export class TriggerInstaller {
   readonly #options: TriggerInstallerOptions
-  #attempt: Promise<Installed> | null = null
+  /** What is under way, and what waits for it: one after another. */
+  #last: Promise<unknown> = Promise.resolve()
   #client: pg.Client | null = null
+  #closed = false
 
   constructor (options: TriggerInstallerOptions) {
     this.#options = options
   }
 
-  /** Tries once. Callers that come meanwhile share the attempt. Never rejects. */
+  /** Tries once. Never rejects. */
   install (): Promise<Installed> {
-    this.#attempt ??= this.#run(installSql(this.#options.triggers)).finally(() => { this.#attempt = null })
-    return this.#attempt
+    return this.#enqueue(installSql(this.#options.triggers))
   }
 
   /** Removes what no instance needs any more. What is left over costs, and harms nobody: another start will come. Never rejects. */
   async prune (): Promise<void> {
     const { triggers, applicationName } = this.#options
-    await this.#attempt
-    this.#attempt = this.#run(pruneSql(triggers, applicationName))
-    await this.#attempt
-    this.#attempt = null
+    await this.#enqueue(pruneSql(triggers, applicationName))
   }
 
-  /** Ends an attempt that is running, and waits for it. */
+  /** Ends what is under way, begins nothing any more, and waits. */
   async close (): Promise<void> {
+    this.#closed = true
     this.#client?.end().catch(() => {})
-    await this.#attempt
+    await this.#last
+  }
+
+  #enqueue (sql: string): Promise<Installed> {
+    const next = this.#last.then(() => this.#run(sql))
+    this.#last = next
+    return next
   }
 
   async #run (sql: string): Promise<Installed> {
+    if (this.#closed) return { kind: 'later', code: 'closed' }
     const { connection, withinMs } = this.#options
     const client = new pg.Client({ ...connection, connectionTimeoutMillis: withinMs, query_timeout: withinMs })
     this.#client = client

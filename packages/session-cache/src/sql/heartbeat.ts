@@ -1,6 +1,6 @@
 /**
  * One heartbeat: sends it into the queue and, in the same statement and so after it was sent, reads what announces. It takes the heartbeat's
- * channel and number, the watched tables as SQL spells them, and how the application names of all instances begin. It fails on a standby, where
+ * channel and number, the watched tables as SQL spells them, how the application names of all instances begin, and how the names of the triggers do. It fails on a standby, where
  * nothing can be announced.
  *
  * `tables` describes each watched table and whatever is read with it: partitions and tables that inherit from it. Any change of what announces, even one

@@ -157,8 +157,8 @@ export class SourceGate {
     }
     deadline.signal.addEventListener('abort', () => { end(false) }, { once: true })
     try {
-      // Without an identity nobody is created, and the provider need not be asked.
-      const [reply] = callSource(this.#parts.source(), [{ ...this.#candidate!, identity: null, force: false }], deadline)
+      // With the identity that was refused: without it a user who has no row yet could be had from the provider only, which may be down as well.
+      const [reply] = callSource(this.#parts.source(), [{ ...this.#candidate!, force: false }], deadline)
       reply!.then(() => { end(true) }, (error: unknown) => { end(!(error instanceof SourceUnavailable)) })
     } catch (error) {
       end(!(error instanceof SourceUnavailable))

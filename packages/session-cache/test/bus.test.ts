@@ -1,10 +1,13 @@
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { sessionKey, sessionKeyHash, type UserChange, type WatchedTable } from '@orientor/session-contract/core'
 import { ManualClock, startPgBouncer, startTcpProxy, testDatabase, until, withoutPgBouncer, type TcpProxy } from '@orientor/test-kit'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { announcementOf, changeOf } from '../src/coherence/announcement.js'
+import { TriggerInstaller } from '../src/coherence/trigger-installer.js'
 import type { BusNews, InvalidationBus } from '../src/core.js'
 import { postgresBus, triggerSql, type PostgresBusOptions } from '../src/postgres.js'
+import { triggersFor } from '../src/sql/install-triggers.js'
 import { busConformance, memoryBus, MemoryHub, type BusHarness } from '../src/testing.js'
 
 const quick = { heartbeatIntervalMs: 200, heartbeatTimeoutMs: 300, maxStalenessMs: 1000 }
@@ -98,6 +101,7 @@ t.test('triggers', async t => {
     t.same(await said('DELETE FROM people WHERE sub IS NULL'), [])
     t.same(await said("INSERT INTO people (sub, rev) VALUES ('a', 1) ON CONFLICT (sub) DO UPDATE SET email = 'z', rev = people.rev + 1"), [announced('a', 4)])
     t.same(await said("MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN DELETE"), [announced('a')])
+    t.same(await said("INSERT INTO people (sub, rev) VALUES ('g', 0)"), [announced('g')], 'a revision that may be remembered for nobody')
     t.same(await said('TRUNCATE people'), ['*'])
     t.same(await said("BEGIN; INSERT INTO people (sub) VALUES ('e'); ROLLBACK"), [])
     await sql('SET session_replication_role = replica')
@@ -203,6 +207,70 @@ t.test('triggers', async t => {
     await until('the third is trusted', () => third.status().trusted)
     await until('what the older one needed is gone', async () => await functions() === 1)
     t.match(third.status(), { trusted: true })
+  })
+
+  t.test('of another service on the same table are left alone while that one lives', async t => {
+    const { start, sql } = await database(t)
+    const functions = async (): Promise<string[]> => (await sql("SELECT proname FROM pg_proc WHERE proname LIKE 'orientor%' ORDER BY proname")).rows.map(({ proname }) => proname as string)
+    const other = await start({ ...patient, applicationName: 'other', channel: 'other' })
+    await until('the other is trusted', () => other.status().trusted)
+    const lives = await functions()
+    const past = await start({ ...patient, channel: 'past' })
+    await until('one from the past is trusted', () => past.status().trusted)
+    const { epoch } = other.trust
+    await past.close()
+    await until('it is gone', async () => (await sql("SELECT FROM pg_stat_activity WHERE application_name LIKE 'orientor-bus/%'")).rowCount === 0)
+    const one = await start({ ...patient, applicationName: 'one' })
+    await until('what the past one needed is gone', async () => one.status().trusted && (await functions()).length === 2)
+    t.ok((await functions()).includes(lives[0]!))
+    await until('it was looked at since', () => performance.now() - other.trust.provenAtMs < 100)
+    t.equal(other.trust.epoch, epoch)
+  })
+
+  t.test('do not call a function that somebody else has put in their place', async t => {
+    const { start, sql, heard } = await database(t)
+    const { tables: [{ name, body }] } = triggersFor([people], 'orientor_user') as unknown as { tables: [{ name: string, body: string }] }
+    await sql('CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO mallory; CREATE SCHEMA evil AUTHORIZATION mallory; SET ROLE mallory')
+    await sql("CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''; GRANT USAGE ON SCHEMA evil TO PUBLIC")
+    await sql(`CREATE FUNCTION public.${name}() RETURNS trigger LANGUAGE plpgsql SET search_path = evil, pg_catalog AS $x$${body}$x$`)
+    await sql('RESET ROLE')
+    const bus = await start()
+    await until('trust comes', () => bus.status().trusted)
+    await sql("INSERT INTO people (sub, rev) VALUES ('a', 1)")
+    t.same(await heard(), [announced('a', 1)])
+    for (const harm of [`ALTER FUNCTION ${name}() OWNER TO mallory`, `ALTER FUNCTION ${name}() SECURITY DEFINER`, `ALTER FUNCTION ${name}() SET search_path = evil, pg_catalog`]) {
+      const { epoch } = bus.trust
+      await sql(harm)
+      await until(`trust is lost and found after ${harm}`, () => bus.trust.epoch > epoch && bus.status().trusted)
+      const { rows: [found] } = await sql("SELECT proowner = 'mallory'::regrole AS stolen, prosecdef, proconfig FROM pg_proc WHERE proname = $1", [name])
+      t.strictSame(found, { stolen: false, prosecdef: false, proconfig: ['search_path=pg_catalog, pg_temp'] }, harm)
+    }
+    await bus.close()
+    await sql('DROP OWNED BY mallory CASCADE; DROP ROLE mallory')
+  })
+
+  t.test('are not waited for when the bus is closed, whatever the other side does', async t => {
+    const sockets: Socket[] = []
+    for (const answer of [(socket: Socket) => { socket.destroy() }, () => {}]) {
+      const server = createServer(socket => {
+        sockets.push(socket.once('data', () => { answer(socket) }).on('error', () => {}))
+      }).listen(0, '127.0.0.1')
+      await until('it listens', () => server.listening)
+      const { port } = server.address() as AddressInfo
+      const installer = new TriggerInstaller({ connection: { host: '127.0.0.1', port, user: 'x', database: 'x' }, triggers: triggersFor([people], 'x'), withinMs: 60_000 })
+      const attempt = installer.install()
+      const pruning = installer.prune()
+      await new Promise(resolve => { setImmediate(resolve) })
+      const beganMs = performance.now()
+      await installer.close()
+      t.ok(performance.now() - beganMs < 5000)
+      t.match(await attempt, { kind: 'later' })
+      await pruning
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    }
+    const missing = new TriggerInstaller({ connection: { connectionString: 'postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/nowhere' }, triggers: triggersFor([people], 'x'), withinMs: 100 })
+    t.match(await missing.install(), { kind: 'later' }, 'nor does the file of a certificate that is missing throw')
   })
 
   t.test('are put in place once by many instances that start at the same time', async t => {
@@ -321,6 +389,20 @@ t.test('a bus over PostgreSQL', async t => {
       await sql('INSERT INTO people (sub, rev) VALUES ($1, 2)', [name])
       t.same(await heard(), [announced(name, 2)], name)
     }
+  })
+
+  t.test('leaves no session behind while heartbeats wait for a lock', async t => {
+    const { start, sql } = await database(t)
+    const bus = await start()
+    await until('trust comes', () => bus.status().trusted)
+    const dialled = (): number => bus.instruments!.find(({ name }) => name.endsWith('connections'))!.read()[0]!.value
+    const before = dialled()
+    await sql('BEGIN; LOCK TABLE pg_catalog.pg_trigger IN ACCESS EXCLUSIVE MODE')
+    await until('it has dialled several times', () => dialled() >= before + 5)
+    const sessions = (await sql("SELECT FROM pg_stat_activity WHERE application_name LIKE 'orientor-bus/%'")).rowCount!
+    t.ok(sessions <= 2, `${sessions} sessions`)
+    await sql('ROLLBACK')
+    await until('trust is back', () => bus.status().trusted)
   })
 
   t.test('is not put off by a wall clock that jumps, nor by an event loop that stalls for longer than a heartbeat may take', async t => {

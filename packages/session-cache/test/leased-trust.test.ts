@@ -69,6 +69,23 @@ function trusted (parts: Partial<LeaseParts> = {}): ReturnType<typeof setup> {
   return bundle
 }
 
+t.test('An attempt that cannot even be prepared is one that failed, and the next comes', t => {
+  let attempts = 0
+  const { clock, lease } = setup({
+    dial: reports => {
+      if (++attempts < 3) throw new Error('ENOENT: no such file, open /etc/ssl/secret.pem')
+      return new HandLine(reports)
+    }
+  })
+  lease.start()
+  t.strictSame(lease.state, { phase: 'waiting', reason: 'A connection could not be prepared' })
+  clock.advance(1000)
+  t.equal(attempts, 3)
+  t.equal(lease.state.phase, 'connecting')
+  lease.close()
+  t.end()
+})
+
 t.test('a lease', async t => {
   t.test('proves nothing by the heartbeat that begins an epoch, and by the next one that everything before it was announced', async t => {
     const { clock, lease, line, phases } = setup()

@@ -104,16 +104,16 @@ t.test('one probe is under way at a time: at once, and 250 to 500 ms after one t
   }
 })
 
-t.test('a probe asks for the user who was turned away last, creates nobody and does not bother the provider', async t => {
+t.test('a probe asks for the user who was turned away last, as that request would have, and forces nothing', async t => {
   const { clock, source, ask, fail } = bundle()
   await fail(5)
-  t.match(source.last.requests, [{ subject: 'ada', identity: null, force: false }])
+  t.match(source.last.requests, [{ subject: 'ada', identity: { subject: 'ada' }, force: false }])
   await ask('bob')
   await ask('eve')
   source.last.fail('ada', down)
   await clock.settle()
   clock.advance(250)
-  t.match(source.last.requests, [{ subject: 'eve', identity: null, force: false }])
+  t.match(source.last.requests, [{ subject: 'eve', identity: { subject: 'eve' }, force: false }])
 })
 
 t.test('the first answer closes it: that of a probe, of a load from before, or a defect', async t => {

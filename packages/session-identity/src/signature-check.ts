@@ -30,15 +30,21 @@ export function checkByJwks (source: JwksSource): SignatureCheck {
 /** The part of `fastify.jwt` (`@fastify/jwt`) that is used. */
 export interface AppVerifier {
   verify (token: string): unknown
+  readonly options?: { readonly verify?: { readonly maxAge?: unknown } }
 }
 
-/** Leaves the signature, and whatever else it is configured for, to the application's own verifier, which is looked up at first use. */
+/**
+ * Leaves the signature, and whatever else it is configured for, to the application's own verifier, which is looked up at first use. Where that has a
+ * `maxAge`, what it accepts now it may refuse a moment later, before the token expires: then its word counts once.
+ */
 export function checkByApp (verifier: () => AppVerifier): SignatureCheck {
-  const key: VerifyingKey = { kind: 'key', trusted: true }
+  const lasting: VerifyingKey = { kind: 'key', trusted: true }
+  const once: VerifyingKey = { kind: 'key', trusted: false }
   return token => {
     try {
-      verifier().verify(token.text)
-      return key
+      const app = verifier()
+      app.verify(token.text)
+      return app.options?.verify?.maxAge === undefined ? lasting : once
     } catch {
       return notAccepted
     }

@@ -105,7 +105,7 @@ export class TokenVerifier {
     if (isPending(claims)) return anonymous
     const identity = identityOfClaims(claims, this.#updatedAtClaim)
     const { fromMs, untilMs } = validityOf(claims, rules)
-    this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, nowMs + this.#recheckAfterMs) })
+    if (signer.trusted) this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, nowMs + this.#recheckAfterMs) })
     return identity
   }
 

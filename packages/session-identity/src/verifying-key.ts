@@ -5,7 +5,7 @@ import { asymmetricAlgorithms } from './algorithm.js'
 /** A key that tokens are verified with. */
 export interface VerifyingKey {
   readonly kind: 'key'
-  /** False once the issuer has withdrawn the key: tokens that it verified count no longer. */
+  /** False once the issuer has withdrawn the key, or where its word counts only once: tokens that it verified count no longer. */
   trusted: boolean
 }
 

@@ -201,6 +201,18 @@ t.test('With @fastify/jwt every hostile token is refused, cold and warm, but for
   }
 })
 
+t.test('What @fastify/jwt with a maxAge accepts is not remembered: a moment later it may refuse it.', async t => {
+  const clock = new ManualClock({ now: Date.now() })
+  const app = fastify()
+  await app.register(fastifyJwt, { secret: { public: pem } as never, verify: { algorithms: ['RS256'], maxAge: '1h' } })
+  await app.register(sessionIdentity, { clock, verify: 'fastify-jwt', issuer })
+  t.teardown(async () => { await app.close() })
+  await app.ready()
+  const token = sessionToken(key, clock.now())
+  for (let time = 0; time < 2; time++) t.match(await app.sessionIdentity.identify(token), { kind: 'identity' })
+  t.match(app.sessionIdentity.stats(), { hits: 0, verified: 2, cachedTokens: 0 })
+})
+
 t.test('No value of a token, good or bad, appears in an answer, a log line, an error or a metric.', async t => {
   const clock = new ManualClock({ now: Math.floor(Date.now() / 1000) * 1000 })
   const canary = 'c4n4ryVa1ue'

@@ -38,7 +38,7 @@ export interface LeaseParts extends LeaseTimes {
   readonly clock: Clock
   /** From 0 to below 1, for the pauses between connections. */
   readonly random: () => number
-  /** Makes a line, which is opened next. */
+  /** Makes a line, which is opened next. What it throws is a failed attempt. */
   readonly dial: (reports: LineReports) => Line
   /** Told after each change of state. */
   readonly changed?: (state: LeaseState) => void
@@ -138,13 +138,20 @@ export class LeasedTrust implements Trust {
   }
 
   #dial (): void {
-    const isCurrent = (): boolean => this.#line === line
-    const line = this.#parts.dial({
-      up: () => { if (isCurrent()) this.#listen() },
-      echo: n => { if (isCurrent()) this.#hear(n) },
-      taken: (n, finding) => { if (isCurrent()) this.#note(n, finding) },
-      down: (reason, retryAfterMs) => { if (isCurrent()) this.#lose(reason, retryAfterMs) }
-    })
+    let line: Line | null = null
+    const isCurrent = (): boolean => line !== null && this.#line === line
+    try {
+      line = this.#parts.dial({
+        up: () => { if (isCurrent()) this.#listen() },
+        echo: n => { if (isCurrent()) this.#hear(n) },
+        taken: (n, finding) => { if (isCurrent()) this.#note(n, finding) },
+        down: (reason, retryAfterMs) => { if (isCurrent()) this.#lose(reason, retryAfterMs) }
+      })
+    } catch {
+      // Nothing that it has to read, such as the file of a certificate, may end the process: it may be there the next time.
+      this.#lose('A connection could not be prepared')
+      return
+    }
     this.#line = line
     this.#become('connecting', 'Connecting')
     this.#awaitSign(`No connection within ${this.#parts.heartbeatTimeoutMs} ms`)

@@ -62,12 +62,12 @@ class PostgresBus implements InvalidationBus {
   }
 
   async start ({ watches, report }: BusStart): Promise<void> {
-    const { channel, applicationName, clock, heartbeatTimeoutMs, installTriggers } = this.#settings
+    const { channel, clock, heartbeatTimeoutMs, installTriggers } = this.#settings
     const tables = this.#settings.watches ?? watches
     if (tables.length === 0) throw invalidOption(owner, 'there is nothing to watch: the source names no tables. Give the option "watches".')
     this.#report = report
     this.#triggers = triggersFor(tables, channel)
-    if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#settings.connection, triggers: this.#triggers, applicationName, withinMs: heartbeatTimeoutMs })
+    if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#settings.connection, triggers: this.#triggers, withinMs: heartbeatTimeoutMs })
     await new Promise<void>(resolve => {
       const patience = clock.setTimer(resolve, startPatienceMs)
       this.#known = () => {
@@ -120,6 +120,7 @@ class PostgresBus implements InvalidationBus {
       channel: this.#settings.channel,
       triggers: this.#triggers,
       applicationName: this.#settings.applicationName,
+      lockTimeoutMs: this.#settings.heartbeatTimeoutMs,
       reports,
       announced: change => { this.#announce(change) },
       observed: reading => { this.#observe(reading) }

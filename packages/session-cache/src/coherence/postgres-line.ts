@@ -15,6 +15,8 @@ export interface PostgresLineOptions {
   readonly channel: string
   readonly triggers: TriggerSet
   readonly applicationName: string
+  /** How long a statement may wait for a lock, in milliseconds: as long as whoever commands the line waits for its answer. */
+  readonly lockTimeoutMs: number
   readonly reports: LineReports
   /** Takes an announcement; null: one that cannot be read. */
   readonly announced: (change: UserChange | null) => void
@@ -135,9 +137,13 @@ export class PostgresLine implements Line {
 
   /** Answers why the line is of no use; null when it listens. */
   async #begin (): Promise<string | null> {
-    const { channel, triggers, applicationName } = this.#options
+    const { channel, triggers, applicationName, lockTimeoutMs } = this.#options
     await this.#client.connect()
-    const [row] = await this.#query("SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.set_config('application_name', $1, false)", [`${applicationName}/${triggers.id}`])
+    // A session that waits for a lock does not notice that its client has gone. Transactions that notify commit one after another: while one of them
+    // hangs, a line that is dialled again and again would leave one such session behind each time.
+    const [row] = await this.#query(
+      "SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.set_config('application_name', $1, false), pg_catalog.set_config('lock_timeout', $2, false)",
+      [`${applicationName}/${triggers.id}`, String(lockTimeoutMs)])
     this.#pid = Number(row?.['pid'])
     if (this.#pid !== (this.#client as pg.Client & { readonly processID?: number | null }).processID) return poolerInTheWay
     if (row?.['standby'] === 't') return standby

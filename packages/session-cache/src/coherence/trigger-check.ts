@@ -31,7 +31,7 @@ function flawOf ({ table, name, body }: TableTriggers, { kind, triggers }: Found
     const trigger = triggers?.find(({ name: its }) => its === name + suffix)
     if (trigger === undefined) return `A trigger that announces changes of ${table} is missing`
     if (trigger.enabled !== 'A') return `A trigger that announces changes of ${table} is not enabled for all (ENABLE ALWAYS)`
-    if (trigger.type !== type || trigger.narrowed || trigger.body !== hash) return `A trigger that announces changes of ${table} is not as it was installed`
+    if (trigger.type !== type || trigger.narrowed || trigger.foreign || trigger.body !== hash) return `A trigger that announces changes of ${table} is not as it was installed`
   }
   return null
 }

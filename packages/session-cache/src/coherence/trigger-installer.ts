@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import pg from 'pg'
 import { databaseFailureOf, isOutage } from '@orientor/session-contract/core'
 import { installSql, pruneSql, type TriggerSet } from '../sql/install-triggers.js'
@@ -6,7 +7,6 @@ import { installSql, pruneSql, type TriggerSet } from '../sql/install-triggers.j
 export interface TriggerInstallerOptions {
   readonly connection: pg.ClientConfig
   readonly triggers: TriggerSet
-  readonly applicationName: string
   /** How long an attempt may take, in milliseconds. */
   readonly withinMs: number
 }
@@ -19,7 +19,7 @@ export class TriggerInstaller {
   readonly #options: TriggerInstallerOptions
   /** What is under way, and what waits for it: one after another. */
   #last: Promise<unknown> = Promise.resolve()
-  #client: pg.Client | null = null
+  #socket: Socket | null = null
   #closed = false
 
   constructor (options: TriggerInstallerOptions) {
@@ -33,14 +33,14 @@ export class TriggerInstaller {
 
   /** Removes what no instance needs any more. What is left over costs, and harms nobody: another start will come. Never rejects. */
   async prune (): Promise<void> {
-    const { triggers, applicationName } = this.#options
-    await this.#enqueue(pruneSql(triggers, applicationName))
+    await this.#enqueue(pruneSql(this.#options.triggers))
   }
 
   /** Ends what is under way, begins nothing any more, and waits. */
   async close (): Promise<void> {
     this.#closed = true
-    this.#client?.end().catch(() => {})
+    // Not by ending the client: one that is still connecting would never tell that it has ended.
+    this.#socket?.destroy()
     await this.#last
   }
 
@@ -53,12 +53,15 @@ export class TriggerInstaller {
   async #run (sql: string): Promise<Installed> {
     if (this.#closed) return { kind: 'later', code: 'closed' }
     const { connection, withinMs } = this.#options
-    const client = new pg.Client({ ...connection, connectionTimeoutMillis: withinMs, query_timeout: withinMs })
-    this.#client = client
-    client.on('error', () => {})
+    const socket = new Socket()
+    this.#socket = socket
     try {
+      // In here: it may read the files of certificates.
+      const client = new pg.Client({ ...connection, connectionTimeoutMillis: withinMs, query_timeout: withinMs, stream: () => socket })
+      client.on('error', () => {})
       await client.connect()
       await client.query(sql)
+      client.end().catch(() => {})
       return { kind: 'done' }
     } catch (error) {
       const { code = 'unknown' } = error as { code?: string }
@@ -67,8 +70,8 @@ export class TriggerInstaller {
       const passes = isOutage(failure) || failure === 'aborted' || failure === 'unknown' || code === '42P01'
       return { kind: passes ? 'later' : 'refused', code }
     } finally {
-      this.#client = null
-      client.end().catch(() => {})
+      this.#socket = null
+      socket.destroySoon()
     }
   }
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { WatchedTable } from '@orientor/session-contract/core'
 
 /** How many users a transaction announces one by one; from then on it announces that all may have changed. */
-export const mostAnnouncements = 1000
+const mostAnnouncements = 1000
 
 /** What announces the changes of one table. */
 export interface TableTriggers {
@@ -47,8 +47,8 @@ export function triggersFor (watches: readonly WatchedTable[], channel: string):
 /**
  * A trigger for rows, not for statements: it costs less for single rows, sees what is written to a partition directly and what logical replication applies,
  * and needs no payload that could become too long. It announces the new key with its revision and, where the key changed or the row is gone,
- * the old one without. A revision that did not grow, is of another row or is no whole number is not announced, so that the user is loaded anew in any
- * case.
+ * the old one without. A revision that did not grow, is of another row or is no whole number above 0 (which stands for nobody) is not announced, so that the
+ * user is loaded anew in any case.
  * Whatever fails in it turns into the announcement that all may have changed: NOTIFY, the command, needs no privilege.
  */
 function functionBody (watch: WatchedTable, channel: string): string {
@@ -87,7 +87,7 @@ BEGIN
     ELSE
       old_key := ${keyOf('OLD')};
     END IF;
-    IF old_key <> new_key OR revision !~ '^[0-9]{1,19}$' THEN
+    IF old_key <> new_key OR revision !~ '^[1-9][0-9]{0,18}$' THEN
       revision := NULL;
     END IF;
     PERFORM set_config('orientor.announced', (coalesce(nullif(said, ''), '0')::integer + 1)::text, true);
@@ -118,6 +118,14 @@ COMMIT;
 `
 }
 
+/**
+ * SQL for whether a function is what was installed, apart from its body: its owner may act for the owner of the table, and it runs with the rights of the
+ * writer, in the language and with the search path that were given. Whoever may create functions in the schema could else put one there beforehand.
+ */
+export function isOurs (procedure: string, tableOwner: string): string {
+  return `(pg_catalog.pg_has_role(${procedure}.proowner, ${tableOwner}, 'MEMBER') AND NOT ${procedure}.prosecdef AND ${procedure}.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AND ${procedure}.prolang = (SELECT l.oid FROM pg_catalog.pg_language AS l WHERE l.lanname = 'plpgsql'))`
+}
+
 function installTable ({ table, name, body }: TableTriggers): string {
   const text = `
 DECLARE
@@ -134,9 +142,11 @@ BEGIN
   END IF;
   SELECT n.nspname INTO home FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = target;
   SELECT p.oid INTO announcer FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-  WHERE n.nspname = home AND p.proname = ${literal(name)} AND p.pronargs = 0 AND p.prosrc = code;
+  WHERE n.nspname = home AND p.proname = ${literal(name)} AND p.pronargs = 0 AND p.prosrc = code AND ${isOurs('p', '(SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = target)')};
   IF announcer IS NULL THEN
-    EXECUTE format('CREATE OR REPLACE FUNCTION %I.%I() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', home, ${literal(name)}, code);
+    -- Whoever owns one of that name would go on owning it if it were replaced.
+    EXECUTE format('DROP FUNCTION IF EXISTS %I.%I() CASCADE', home, ${literal(name)});
+    EXECUTE format('CREATE FUNCTION %I.%I() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', home, ${literal(name)}, code);
     announcer := format('%I.%I()', home, ${literal(name)})::regprocedure;
     made := true;
   END IF;
@@ -176,12 +186,8 @@ END
   return `DO ${tag}${text}${tag};`
 }
 
-/**
- * The SQL that removes what versions of a service left behind that do not live any more.
- *
- * @param applicationName - what the connections of a bus are called, before the slash and the id of its triggers
- */
-export function pruneSql (triggers: TriggerSet, applicationName: string): string {
+/** The SQL that removes what no connection needs any more: those of a bus, of whatever service, end in a slash and the id of their triggers. */
+export function pruneSql (triggers: TriggerSet): string {
   const text = `
 DECLARE
   leftover record;
@@ -193,7 +199,7 @@ BEGIN
       AND t.tgrelid IN (${triggers.tables.map(({ table }) => `to_regclass(${literal(table)})`).join(', ')})
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_stat_activity AS a
-        WHERE a.datname = current_database() AND a.application_name = ${literal(`${applicationName}/`)} || split_part(p.proname, '_', 2)
+        WHERE a.datname = current_database() AND split_part(a.application_name, '/', 2) = split_part(p.proname, '_', 2)
       )
   LOOP
     EXECUTE format('DROP FUNCTION %s CASCADE', leftover.name);

@@ -21,6 +21,7 @@ export interface PerfRoutesErrors {
   readonly InvalidationFailed: CodedError<'ORI_PERF_INVALIDATION_FAILED', [{ readonly cause: unknown }]>
 }
 
+/** The errors of this package, by name. */
 export const errors: PerfRoutesErrors = {
   NoGuard: createError('ORI_PERF_NO_GUARD',
     '@orientor/perf-routes: option "authorize" is missing. The rule: these routes show how the service works and empty its caches, so it must be said who may use them. Write { authorize: adminKey(process.env.ADMIN_KEY) }, or { authorize: request => … } with a rule of your own, or { authorize: false } when something in front of the server guards them.', 500, TypeError),

@@ -2,6 +2,7 @@ import type { Clock, Component, Health } from '@orientor/session-contract/core'
 import type { Rating } from './rating.js'
 import { within } from './within.js'
 
+/** How a component does, in a word. */
 export type HealthStatus = Health['status']
 
 /** The health of one component; `absent` when no such plugin is in scope, which is no illness. */

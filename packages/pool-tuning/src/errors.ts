@@ -17,6 +17,7 @@ export interface PoolErrors {
   readonly Unreachable: CodedError<'ORI_POOL_UNREACHABLE', [string, { readonly cause: unknown }]>
 }
 
+/** The errors of this package, by name. */
 export const errors: PoolErrors = {
   CheckoutTimeout: createError('ORI_POOL_CHECKOUT_TIMEOUT', '%s', 503),
   Closed: createError('ORI_POOL_CLOSED', 'The pool is closed. The rule: no connection can be had after close() began to end the pool. Finish the work before, or use another pool.', 503),

@@ -65,6 +65,10 @@ export interface PoolCorePorts<C extends PooledConnection> {
   readonly onGone?: (connection: C, reason: GoneReason) => void
 }
 
+/**
+ * Why a connection is not in the pool any more: it was `lost`, too old (`recycled`), above the size (`overflow`), did not answer a `ping`, could not be `reset`, was
+ * given back with a `verdict` against it, is `suspect` since another one failed, or the pool is closing (`drain`).
+ */
 export type GoneReason = 'lost' | 'recycled' | 'overflow' | 'ping' | 'reset' | 'verdict' | 'suspect' | 'drain'
 
 /** Who waits for a connection. */

@@ -16,6 +16,7 @@ export interface PresetValues {
 
 const base: PresetValues = { size: 5, overflow: 10, timeoutMs: 30_000, recycleMs: 3_600_000, echoSql: false, leakTraceAfterMs: 0 }
 
+/** The values of each preset; times in milliseconds. */
 export const presets: Readonly<Record<PresetName, PresetValues>> = Object.freeze({
   base,
   railway: { ...base, size: 3, overflow: 7, timeoutMs: 20_000 },

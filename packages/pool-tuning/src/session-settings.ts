@@ -9,6 +9,7 @@ export interface SessionSettings {
   readonly random_page_cost: number | null
 }
 
+/** The settings of a session that are not given. */
 export const defaultSessionSettings: SessionSettings = Object.freeze({
   statement_timeout: 30_000,
   lock_timeout: 10_000,

@@ -13,6 +13,7 @@ export interface CacheErrors {
   readonly BusUnavailable: CodedError<'ORI_CACHE_BUS_UNAVAILABLE', [{ readonly cause: unknown }?]>
 }
 
+/** The errors of this package, by name. */
 export const errors: CacheErrors = {
   MalformedRecord: createError('ORI_CACHE_MALFORMED_RECORD',
     'The source answered with a malformed record: %s. The rule: a record is what UserRecord of @orientor/session-contract says, for the user that was asked for. Mend the source.', 500),

@@ -1,6 +1,7 @@
 import type { Deadline } from './deadline.js'
 import type { SessionKey } from './session-key.js'
 
+/** A value, or a promise of it where it cannot be had at once. */
 export type Sync<T> = T | Promise<T>
 
 /** Counts per bucket: `counts[i]` values were at most `bounds[i]`; one more count at the end for those above all bounds. */
@@ -21,6 +22,7 @@ export interface Instrument {
   read (): ReadonlyArray<{ readonly labels: Readonly<Record<string, string>>, readonly value: number | Distribution }>
 }
 
+/** How a component does. */
 export interface Health {
   readonly status: 'healthy' | 'degraded' | 'unhealthy'
   /** One plain sentence without secrets or personal data. */

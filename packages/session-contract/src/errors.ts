@@ -25,6 +25,7 @@ export interface ContractErrors {
   readonly ResolutionFailed: CodedError<'ORI_SESSION_RESOLUTION_FAILED', [{ readonly cause: unknown }]>
 }
 
+/** The errors of this package, by name. */
 export const errors: ContractErrors = {
   InvalidSessionKey: createError('ORI_CONTRACT_INVALID_SESSION_KEY', '%s', 500, TypeError),
   InvalidOption: createError('ORI_CONTRACT_INVALID_OPTION', '%s', 500, TypeError),

@@ -33,7 +33,9 @@ export type SessionOutcome = UserOutcome | IdentifiedOutcome | AnonymousOutcome 
 /** What an identifier may answer: an identity, or an outcome that needs no user. */
 export type Unresolved = Exclude<SessionOutcome, UserOutcome>
 
+/** The outcome of a request without credentials. */
 export const anonymous: AnonymousOutcome = Object.freeze({ kind: 'anonymous' })
+/** The outcome where nobody resolves users: who the identity is stays unknown. */
 export const identified: IdentifiedOutcome = Object.freeze({ kind: 'identified' })
 /** The outcome of a token that isRevoked(). */
 export const revoked: RefusedOutcome = refused('invalid_token', 'The token was revoked')

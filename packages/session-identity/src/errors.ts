@@ -19,6 +19,7 @@ export interface SessionIdentityErrors {
   readonly KeysUnavailable: CodedError<'ORI_IDENTITY_KEYS_UNAVAILABLE', [string, string]>
 }
 
+/** The errors of this package, by name. */
 export const errors: SessionIdentityErrors = {
   NoVerifier: createError('ORI_IDENTITY_NO_VERIFIER',
     '@orientor/session-identity has nothing to verify tokens with. The rule: it needs the option "issuer", or @fastify/jwt in the same scope. Received neither. Register it with { issuer: \'https://clerk.example.com\' }, or register @fastify/jwt without a namespace.', 500),

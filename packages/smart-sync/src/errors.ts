@@ -25,6 +25,7 @@ export interface SmartSyncErrors {
   readonly Closed: CodedError<'ORI_SYNC_CLOSED'>
 }
 
+/** The errors of this package, by name. */
 export const errors: SmartSyncErrors = {
   NoPool: createError('ORI_SYNC_NO_POOL',
     '@orientor/smart-sync has no database. The rule: a pg pool is given as option "pool", or @fastify/postgres (or @orientor/pool-tuning) decorates fastify.pg in the same scope. Write for example app.register(smartSync, { pool: new pg.Pool({ connectionString }) }).', 500),

@@ -74,7 +74,7 @@ export class DatabaseConnectionOptimizer {
       ...(echoSql ? { onStatement: (text: string) => { logger.info({ sql: text }, 'pool: statement') } } : {})
     }
     const { size, overflow, timeoutMs, connectTimeoutMs, recycleMs, pingAfterIdleMs, pingTimeoutMs, resetTimeoutMs, overflowIdleMs, minConnections, connectRamp, resetOnReturn, drainMs, tries } = this.#options
-    const common = { connectTimeoutMs, recycleMs, pingAfterIdleMs, pingTimeoutMs, resetTimeoutMs, overflowIdleMs, connectRamp, resetOnReturn, drainMs, alwaysReset: resetOnReturn === 'discard', retry: { tries, firstPauseMs: 25, mostPauseMs: 400 } }
+    const common = { connectTimeoutMs, recycleMs, pingAfterIdleMs, pingTimeoutMs, resetTimeoutMs, overflowIdleMs, connectRamp, resetOnReturn, drainMs, retry: { tries, firstPauseMs: 25, mostPauseMs: 400 } }
     this.pool = new TunedPool({ ...common, size, overflow, timeoutMs, minConnections }, ports)
     this.#lane = new TunedPool({ ...common, size: 0, overflow: 1, timeoutMs: healthLimitMs, minConnections: 0, connectTimeoutMs: Math.min(connectTimeoutMs, healthLimitMs), drainMs: 0 }, { ...ports, leakTraceAfterMs: 0 })
   }

@@ -17,7 +17,7 @@ export interface TunedQueryConfig extends pg.QueryConfig {
 }
 
 /** How a pool behaves; all durations in milliseconds. */
-export interface TunedPoolOptions extends PoolCoreOptions {
+export interface TunedPoolOptions extends Omit<PoolCoreOptions, 'alwaysReset'> {
   readonly drainMs: number
   readonly retry: RetryOptions
   readonly resetOnReturn: 'rollback' | 'commit' | 'discard'
@@ -64,7 +64,8 @@ export class TunedPool extends pg.Pool {
     this.#timeoutMs = options.timeoutMs
     this.#retry = new Retry(options.retry, ports.clock, ports.random)
     const resetText = resetTexts[options.resetOnReturn]
-    this.#core = new PoolCore(options, {
+    // ROLLBACK and COMMIT do nothing outside of a transaction; DISCARD ALL does.
+    this.#core = new PoolCore({ ...options, alwaysReset: options.resetOnReturn === 'discard' }, {
       clock: ports.clock,
       random: ports.random,
       open: (lost, signal) => this.#open(lost, signal, resetText),

@@ -361,12 +361,17 @@ t.test('a bus over PostgreSQL', async t => {
     const { url, make, news } = await database(t)
     for (const mode of ['transaction', 'session']) {
       news.length = 0
-      const bus = make({ listenUrl: await startPgBouncer(t, url, { pool_mode: mode }) })
+      const pooled = await startPgBouncer(t, url, { pool_mode: mode, default_pool_size: '1' })
+      const bus = make({ listenUrl: pooled })
       await bus.start({ watches: [people], report: one => { news.push(one) } })
       t.match(bus.status(), { trusted: false, reason: /connection pooler/ })
       t.match(news, [{ level: 'warn', message: /direct connection as listenUrl/ }])
       t.equal(bus.trust.provenAtMs, -Infinity)
       await bus.close()
+      const next = new pg.Client({ connectionString: pooled })
+      await next.connect()
+      t.equal((await next.query('SHOW lock_timeout')).rows[0].lock_timeout, '0', 'and leaves nothing behind for whoever comes next')
+      await next.end()
     }
   })
 
@@ -395,7 +400,7 @@ t.test('a bus over PostgreSQL', async t => {
     const { start, sql } = await database(t)
     const bus = await start()
     await until('trust comes', () => bus.status().trusted)
-    const dialled = (): number => bus.instruments!.find(({ name }) => name.endsWith('connections'))!.read()[0]!.value
+    const dialled = (): number => bus.instruments!.find(({ name }) => name.endsWith('connections'))!.read()[0]!.value as number
     const before = dialled()
     await sql('BEGIN; LOCK TABLE pg_catalog.pg_trigger IN ACCESS EXCLUSIVE MODE')
     await until('it has dialled several times', () => dialled() >= before + 5)

@@ -13,7 +13,8 @@ export interface Contender {
   /** Looks a key up, as a hit does; false when it is not there. */
   get (keyHash: SessionKeyHash): boolean
   set (keyHash: SessionKeyHash): void
-  readonly size: number
+  /** How many entries there are; null where counting them walks through them. */
+  readonly size: number | null
   /** Marks everything as hit, where a store keeps marks: then its next eviction is the slowest. */
   markAll (): void
   clear (): void
@@ -69,7 +70,7 @@ function mapLru (maxEntries: number): Contender {
 /** quick-lru keeps two generations of its `maxSize`, so this is half of ours. */
 function quickLru (maxEntries: number): Contender {
   const entries = new QuickLRU<SessionKeyHash, object>({ maxSize: Math.max(1, Math.floor(maxEntries / 2)) })
-  return library(entries, () => { entries.clear() })
+  return { ...library(entries, () => { entries.clear() }), size: null }
 }
 
 function lruCache (maxEntries: number): Contender {

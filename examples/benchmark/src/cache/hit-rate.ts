@@ -43,7 +43,7 @@ export function hitRates (maxEntries: number): HitRates {
         const key = keys[user]!
         if (store.get(key)) hits += index >= requests / 5 ? 1 : 0
         else store.set(key)
-        if (store.size > mostEntries[name]) mostEntries[name] = store.size
+        mostEntries[name] = Math.max(mostEntries[name], store.size ?? 0)
       })
       of[name] = hits / (requests * 4 / 5)
     }

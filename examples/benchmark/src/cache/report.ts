@@ -30,7 +30,7 @@ export function goalsOf (figures: CacheFigures): Goal[] {
   const goal = (name: string, value: number, most: number): Goal => ({ name, value, most, met: value <= most })
   const slowest = (size: Size): number => {
     const [whole, store] = [product.set[size], stores[ours].set[size]]
-    return Math.max(whole.worstMs, whole.idleSliceMs, whole.droppingSliceMs, store.worstMs, store.allHitMs, store.clearMs, store.afterClearMs)
+    return Math.max(whole.worstMs, whole.idleSliceMs, whole.droppingSliceMs, store.worstMs, store.allHitMs, store.afterClearMs)
   }
   const above = (size: Size): number => Math.max(product.set[size].mostEntries, stores[ours].set[size].mostEntries) - figures[size]
   const sizes = `${figure(large)} to ${figure(small)} entries`
@@ -38,8 +38,10 @@ export function goalsOf (figures: CacheFigures): Goal[] {
     goal(`hit by identity, all users alike, ${sizes}`, ratio(product.hit.resolve), 4),
     goal(`hit by identity, Zipf 1.0, ${sizes}`, ratio(product.hit.resolveZipf), 4),
     goal(`hit by key, all users alike, ${sizes}`, ratio(product.hit.key), 4),
-    goal(`slowest of set, cleanup and clear at ${figure(large)}, ms`, slowest('large'), 2),
-    goal(`slowest of set, cleanup and clear at ${figure(small)}, ms`, slowest('small'), 0.05),
+    goal(`slowest of set and cleanup at ${figure(large)}, ms`, slowest('large'), 2),
+    goal(`slowest of set and cleanup at ${figure(small)}, ms`, slowest('small'), 0.05),
+    goal(`clear at ${figure(large)}, ms`, stores[ours].set.large.clearMs, 2),
+    goal(`clear at ${figure(small)}, ms`, stores[ours].set.small.clearMs, 0.05),
     goal('bytes of a session and a token', bytes.together, 3072),
     ...Object.entries(hitRate.rates).map(([load, of]) => goal(`hit rate of a true LRU to ours, ${load}`, of[lru] / of[ours], 1)),
     goal('most entries above maxEntries', Math.max(above('small'), above('large')), 0)

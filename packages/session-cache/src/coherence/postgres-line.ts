@@ -139,15 +139,14 @@ export class PostgresLine implements Line {
   async #begin (): Promise<string | null> {
     const { channel, triggers, applicationName, lockTimeoutMs } = this.#options
     await this.#client.connect()
-    // A session that waits for a lock does not notice that its client has gone. Transactions that notify commit one after another: while one of them
-    // hangs, a line that is dialled again and again would leave one such session behind each time.
-    const [row] = await this.#query(
-      "SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.set_config('application_name', $1, false), pg_catalog.set_config('lock_timeout', $2, false)",
-      [`${applicationName}/${triggers.id}`, String(lockTimeoutMs)])
+    const [row] = await this.#query("SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.set_config('application_name', $1, false)", [`${applicationName}/${triggers.id}`])
     this.#pid = Number(row?.['pid'])
     if (this.#pid !== (this.#client as pg.Client & { readonly processID?: number | null }).processID) return poolerInTheWay
     if (row?.['standby'] === 't') return standby
-    await this.#client.query(`LISTEN ${quotedName(channel)}; LISTEN ${quotedName(this.#pulse)}`)
+    // A session that waits for a lock does not notice that its client has gone. Transactions that notify commit one after another: while one of them
+    // hangs, a line that is dialled again and again would leave one such session behind each time. Not set before a pooler is ruled out, which would hand
+    // the setting on to others.
+    await this.#client.query(`SET lock_timeout = ${lockTimeoutMs}; LISTEN ${quotedName(channel)}; LISTEN ${quotedName(this.#pulse)}`)
     return null
   }
 

@@ -22,5 +22,5 @@ t.test('bench:propagation runs, and closes with one JSON object of all its figur
 t.test('bench:propagation refuses a senseless number of changes', async t => {
   const { status, stderr } = run('--changes', '0')
   t.equal(status, 1)
-  t.match(stderr, '--changes must be a whole number above 0; received "0"')
+  t.match(stderr, '--changes must be a whole number of at least 1; received "0"')
 })

@@ -70,20 +70,20 @@ function mapLru (maxEntries: number): Contender {
 /** quick-lru keeps two generations of its `maxSize`, so this is half of ours. */
 function quickLru (maxEntries: number): Contender {
   const entries = new QuickLRU<SessionKeyHash, object>({ maxSize: Math.max(1, Math.floor(maxEntries / 2)) })
-  return { ...library(entries, () => { entries.clear() }), size: null }
+  return { ...ofLibrary(entries, () => { entries.clear() }), size: null }
 }
 
 function lruCache (maxEntries: number): Contender {
   const entries = new LRUCache<SessionKeyHash, object>({ max: maxEntries })
-  return library(entries, () => { entries.clear() })
+  return ofLibrary(entries, () => { entries.clear() })
 }
 
 function mnemonistLru (maxEntries: number): Contender {
   const entries = new LRUMap<SessionKeyHash, object>(maxEntries)
-  return library(entries, () => { entries.clear() })
+  return ofLibrary(entries, () => { entries.clear() })
 }
 
-function library (entries: { get (key: SessionKeyHash): object | undefined, set (key: SessionKeyHash, value: object): unknown, readonly size: number }, clear: () => void): Contender {
+function ofLibrary (entries: { get (key: SessionKeyHash): object | undefined, set (key: SessionKeyHash, value: object): unknown, readonly size: number }, clear: () => void): Contender {
   return {
     get: keyHash => entries.get(keyHash) !== undefined,
     set: keyHash => { entries.set(keyHash, record) },

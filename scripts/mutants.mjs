@@ -5,12 +5,18 @@ const freshness = 'packages/session-cache/src/freshness.ts'
 const cache = 'packages/session-cache/src/user-session-cache.ts'
 const manager = 'packages/session-cache/src/database-session-manager.ts'
 const gate = 'packages/session-cache/src/source-gate.ts'
+const lease = 'packages/session-cache/src/coherence/leased-trust.ts'
+const check = 'packages/session-cache/src/coherence/trigger-check.ts'
+const facts = 'packages/session-cache/src/sql/trigger-facts.ts'
+const heartbeat = 'packages/session-cache/src/sql/heartbeat.ts'
+const install = 'packages/session-cache/src/sql/install-triggers.ts'
 const tokens = 'packages/session-identity/src/token-cache.ts'
 
 const model = ['test/model.test.ts']
 const races = ['test/races.test.ts']
 const core = ['test/core.test.ts']
 const trust = ['test/trust.test.ts', 'test/core.test.ts']
+const bus = ['test/bus.test.ts']
 const outages = ['test/source-gate.test.ts', 'test/core.test.ts']
 
 export const mutants = [
@@ -46,9 +52,23 @@ export const mutants = [
   { name: 'the gate is asked nothing before a load', file: manager, without: 'if (!this.gate.isOpen) return this.#load', put: 'return this.#load', tests: outages },
   { name: 'failures from before it closed open the gate again', file: gate, without: 'if (era === this.#era) this.#note', put: 'this.#note', tests: outages },
   { name: 'a defect passes for an outage', file: manager, without: /\n.*if \(!\(error instanceof SourceUnavailable\)\) \{\n.*\n.*\n +\}\n/, put: '\n', tests: core },
+  { name: 'a probe asks without the identity that was refused', file: gate, without: '...this.#candidate!, force: false', put: '...this.#candidate!, identity: null, force: false', tests: outages },
+  // What announces.
+  { name: 'a connection that cannot be prepared ends the process', file: lease, without: "this.#lose('A connection could not be prepared')", put: "throw new Error('not prepared')", tests: ['test/leased-trust.test.ts'] },
+  { name: 'what other triggers change unseen is not looked for', file: check, without: 'if (isListed && unseen.length > 0)', put: 'if (false)', tests: bus },
+  { name: 'what other triggers change unseen is not heeded by whoever installs', file: install, without: /\n +OR EXISTS \(SELECT FROM unnest\(tree\) .*<> '\{\}'\) THEN/, put: ' THEN', tests: bus },
+  { name: 'a trigger that is disabled counts', file: facts, without: " AND u.tgenabled <> 'D'", put: '', tests: bus },
+  { name: 'a harmless trigger counts', file: facts, without: / AND u\.tgname <> ALL \(\$\{harmless\}\)/, put: '', tests: bus },
+  { name: 'other triggers that were there for a moment are not noticed', file: heartbeat, without: 'json_build_array(t.oid, t.xmin, p.oid, p.xmin)', put: '1', tests: bus },
+  { name: 'any column list will do', file: check, without: 'columns.every(column => list.includes(column))', put: 'true', tests: bus },
+  { name: 'a longer column list will do', file: check, without: 'list.length === columns.length && ', put: '', tests: bus },
+  { name: 'a column that triggers do not see is watched', file: check, without: 'if (invisible !== undefined)', put: 'if (false)', tests: bus },
+  { name: 'a column that is gone is listed', file: install, without: /IF EXISTS \(SELECT FROM unnest\(listed\).*\n +OR /, put: 'IF ', tests: bus },
+  { name: 'the function of another owner will do', file: facts, without: /pg_catalog\.pg_has_role\(.*?'MEMBER'\) AND /, put: '', tests: bus },
   // Who may pass.
   { name: 'a revoked token passes on a hit', file: manager, without: 'entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh', put: 'entry.fresh', tests: core },
   { name: 'a record of another user', file: 'packages/session-cache/src/checked-record.ts', without: "user['issuer'] !== request.issuer || user['subject'] !== request.subject", put: 'false', tests: core },
   { name: 'the expiry of a token is not checked again on a hit', file: tokens, without: 'nowMs < entry.untilMs && ', put: '', tests: core },
+  { name: 'what the app accepts for a while is remembered for longer', file: 'packages/session-identity/src/signature-check.ts', without: 'app.options?.verify?.maxAge === undefined', put: 'true', tests: ['test/plugin.test.ts'] },
   { name: 'a withdrawn key still vouches for its tokens', file: tokens, without: ' && entry.key.trusted', put: '', tests: core }
 ]

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { DatabaseSessionManager, resolveOptions, type InvalidationBus } from '@orientor/session-cache/core'
 import { postgresBus, triggerSql } from '@orientor/session-cache/postgres'
-import { createIdentity, defaultRouteSession, systemClock, type UserRecord, type UserSource } from '@orientor/session-contract/core'
+import { createIdentity, defaultRouteSession, systemClock, type UserRecord, type UserSource, type WatchedTable } from '@orientor/session-contract/core'
 import { defaultTableNames, migrate, PostgresUserStore, type TableNames } from '@orientor/smart-sync/core'
 import { startPostgres } from '@orientor/test-kit'
 import pg from 'pg'
@@ -12,11 +12,11 @@ import { wholeNumber } from './measure/whole-number.js'
 // What coherence costs: a hit, and a row that is written.
 const issuer = 'https://id.example.com'
 const rowCount = 2000
-const { values: { json, rounds } } = parseArgs({ options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '40' } } })
+const { values: { json, rounds } } = parseArgs({ options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '200' } } })
 const roundCount = wholeNumber('rounds', rounds)
 
 /** Microseconds per update without and with the triggers, and how many fewer are done in the same time: the median over neighbouring slices. */
-interface Updates { readonly plain: number, readonly watched: number, readonly loss: number }
+interface Updates { readonly plain: number, readonly with: number, readonly loss: number }
 
 const closers: Array<() => Promise<unknown>> = []
 try {
@@ -28,47 +28,58 @@ try {
   closers.push(() => pool.end())
 
   const inSchema = (schema: string): TableNames => Object.fromEntries(Object.entries(defaultTableNames).map(([name, table]) => [name, `${schema}.${table}`])) as unknown as TableNames
-  const names = { plain: inSchema('plain'), watched: inSchema('watched') }
+  const names = { plain: inSchema('plain'), watched: inSchema('watched'), called: inSchema('called'), twin: inSchema('twin') }
   for (const [schema, tables] of Object.entries(names)) {
     await pool.query(`CREATE SCHEMA ${schema}`)
     await migrate({ pool, tables })
     await pool.query(`ALTER TABLE ${tables.users} SET (fillfactor = 50)`)
     await pool.query(`INSERT INTO ${tables.users} (issuer, clerk_user_id, email, first_name, profile_data) SELECT $1, 'user_' || i, i || '@example.com', 'Ada', '{"plan": "pro"}' FROM generate_series(1, ${rowCount}) AS i`, [issuer])
   }
-  const { watches } = new PostgresUserStore({ pool: () => pool, tables: names.watched, clock: systemClock, random: Math.random })
+  const watchesOf = (tables: TableNames): readonly WatchedTable[] => new PostgresUserStore({ pool: () => pool, tables, clock: systemClock, random: Math.random }).watches
+  const watches = watchesOf(names.watched)
   await pool.query(triggerSql(watches))
+  await pool.query(triggerSql(watchesOf(names.called), { columnLists: false }))
   const bus = postgresBus({ listenUrl: url })
   await bus.start({ watches, report: ({ message }) => { console.log(message) } })
 
   const hit = await compareHits(bus)
   // Whoever listens works in this process, and would count as work of the writer.
   await bus.close()
-  const updates = {
-    unwatched: await compareUpdates(pool, 'last_clerk_sync = clock_timestamp()'),
-    watched: await compareUpdates(pool, 'first_name = $2 || clock_timestamp()')
-  }
+  const compareAll = async (): Promise<Record<'noise' | 'unwatched' | 'called' | 'watched', Updates>> => ({
+    // A second table without triggers: what this machine takes for a difference.
+    noise: await compareUpdates(pool, 'twin', 'last_clerk_sync = clock_timestamp()'),
+    unwatched: await compareUpdates(pool, 'watched', 'last_clerk_sync = clock_timestamp()'),
+    called: await compareUpdates(pool, 'called', 'last_clerk_sync = clock_timestamp()'),
+    watched: await compareUpdates(pool, 'watched', 'first_name = $2 || clock_timestamp()')
+  })
+  const updates = await compareAll()
   // Without waiting for the disk the share of the triggers is as large as it can be.
   await pool.query('SET synchronous_commit = off')
-  const unsynced = {
-    unwatched: await compareUpdates(pool, 'last_clerk_sync = clock_timestamp()'),
-    watched: await compareUpdates(pool, 'first_name = $2 || clock_timestamp()')
-  }
+  const unsynced = await compareAll()
   const result = {
     hitNanos: hit,
     hitOverheadNanos: hit.withBus - hit.without,
+    noise: updates.noise.loss,
     unwatchedLoss: updates.unwatched.loss,
+    unlistedLoss: updates.called.loss,
     watchedLoss: updates.watched.loss,
+    unsyncedNoise: unsynced.noise.loss,
     unsyncedUnwatchedLoss: unsynced.unwatched.loss,
+    unsyncedUnlistedLoss: unsynced.called.loss,
     unsyncedWatchedLoss: unsynced.watched.loss,
     updateMicros: updates,
     unsyncedMicros: unsynced
   }
   console.table({
     'a hit (ns)': { without: hit.without.toFixed(1), with: hit.withBus.toFixed(1), difference: `${result.hitOverheadNanos.toFixed(1)} ns` },
+    'update, no triggers on either side (µs)': row(updates.noise),
     'update of a column that nobody watches (µs)': row(updates.unwatched),
+    'the same with columnLists: false (µs)': row(updates.called),
     'update of a watched column (µs)': row(updates.watched),
-    'the same, not watched, without waiting for the disk (µs)': row(unsynced.unwatched),
-    'the same, watched, without waiting for the disk (µs)': row(unsynced.watched)
+    'not waiting for the disk: no triggers (µs)': row(unsynced.noise),
+    'not waiting: nobody watches (µs)': row(unsynced.unwatched),
+    'not waiting: with columnLists: false (µs)': row(unsynced.called),
+    'not waiting: watched (µs)': row(unsynced.watched)
   })
   if (json) console.log(JSON.stringify(result))
 } finally {
@@ -104,22 +115,22 @@ async function compareHits (bus: InvalidationBus): Promise<{ without: number, wi
 }
 
 /** One row per transaction over one connection, of a table with the triggers and of one without; both raise their revision by a trigger. */
-async function compareUpdates (pool: pg.Pool, set: string): Promise<Updates> {
-  const micros = { plain: [] as number[], watched: [] as number[] }
+async function compareUpdates (pool: pg.Pool, other: 'twin' | 'watched' | 'called', set: string): Promise<Updates> {
+  const micros = { plain: [] as number[], with: [] as number[] }
   const perRound = 100
   for (let round = -2; round < roundCount; round++) {
-    for (const schema of round % 2 === 0 ? ['plain', 'watched'] as const : ['watched', 'plain'] as const) {
+    for (const schema of round % 2 === 0 ? ['plain', other] as const : [other, 'plain'] as const) {
       const before = performance.now()
       for (let index = 0; index < perRound; index++) {
         const values = [`user_${(Math.abs(round) * perRound + index) % rowCount + 1}`, 'Ada']
         await pool.query({ name: `${schema} ${set}`, text: `UPDATE ${schema}.users SET ${set} WHERE issuer = '${issuer}' AND clerk_user_id = $1 AND $2 <> ''`, values })
       }
-      if (round >= 0) micros[schema].push((performance.now() - before) * 1000 / perRound)
+      if (round >= 0) micros[schema === 'plain' ? 'plain' : 'with'].push((performance.now() - before) * 1000 / perRound)
     }
   }
-  return { plain: median(micros.plain), watched: median(micros.watched), loss: 1 - median(micros.plain.map((plain, round) => plain / micros.watched[round]!)) }
+  return { plain: median(micros.plain), with: median(micros.with), loss: 1 - median(micros.plain.map((plain, round) => plain / micros.with[round]!)) }
 }
 
 function row (times: Updates): { without: string, with: string, difference: string } {
-  return { without: times.plain.toFixed(1), with: times.watched.toFixed(1), difference: `${(times.loss * 100).toFixed(1)} % fewer` }
+  return { without: times.plain.toFixed(1), with: times.with.toFixed(1), difference: `${(times.loss * 100).toFixed(1)} % fewer` }
 }

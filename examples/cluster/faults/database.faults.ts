@@ -1,5 +1,5 @@
 import { scenarios } from '../src/scenarios/scenarios.js'
 import { tryScenarios } from './fixtures/try-scenarios.js'
 
-const { partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerAgain } = scenarios
-tryScenarios([partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerAgain])
+const { partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerAgain, otherTrigger } = scenarios
+tryScenarios([partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerAgain, otherTrigger])

@@ -1,13 +1,13 @@
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { sessionKey, sessionKeyHash, type UserChange, type WatchedTable } from '@orientor/session-contract/core'
-import { ManualClock, startPgBouncer, startTcpProxy, testDatabase, until, withoutPgBouncer, type TcpProxy } from '@orientor/test-kit'
+import { ManualClock, startPgBouncer, startPostgres, startTcpProxy, testDatabase, until, withoutPgBouncer, type TcpProxy } from '@orientor/test-kit'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { announcementOf, changeOf } from '../src/coherence/announcement.js'
 import { TriggerInstaller } from '../src/coherence/trigger-installer.js'
 import type { BusNews, InvalidationBus } from '../src/core.js'
 import { postgresBus, triggerSql, type PostgresBusOptions } from '../src/postgres.js'
-import { triggersFor } from '../src/sql/install-triggers.js'
+import { triggersFor } from '../src/sql/trigger-set.js'
 import { busConformance, memoryBus, MemoryHub, type BusHarness } from '../src/testing.js'
 
 const quick = { heartbeatIntervalMs: 200, heartbeatTimeoutMs: 300, maxStalenessMs: 1000 }
@@ -111,6 +111,29 @@ t.test('triggers', async t => {
     for (const sub of exotic) t.same(await said('INSERT INTO people (sub, rev) VALUES ($1, 3)', [sub]), [announced(sub, 3)])
   })
 
+  t.test('are called whichever way a watched column is set', async t => {
+    const { start, sql, heard } = await database(t)
+    await start()
+    t.same(await columnList(sql), ['email', 'profile', 'sub'])
+    await sql("CREATE TABLE addresses (name text PRIMARY KEY); INSERT INTO addresses VALUES ('old'); INSERT INTO people (sub, email) VALUES ('a', 'old')")
+    await sql('ALTER TABLE people ADD FOREIGN KEY (email) REFERENCES addresses ON UPDATE CASCADE ON DELETE SET NULL; CREATE VIEW contacts AS SELECT seen AS met, email AS address, sub AS who FROM people')
+    await heard()
+    for (const way of [
+      "UPDATE addresses SET name = 'new'",
+      'DELETE FROM addresses',
+      "INSERT INTO addresses VALUES ('view'); UPDATE contacts SET address = 'view', met = now() WHERE who = 'a'",
+      "MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN UPDATE SET email = NULL",
+      "INSERT INTO contacts (who) VALUES ('a') ON CONFLICT (who) DO UPDATE SET address = 'view'",
+      'WITH gone AS (UPDATE people SET (seen, email) = (now(), NULL) RETURNING sub) SELECT count(*) FROM gone',
+      "BEGIN; DECLARE rows CURSOR FOR SELECT FROM people FOR UPDATE; FETCH rows; UPDATE people SET profile = '1' WHERE CURRENT OF rows; COMMIT"
+    ]) {
+      await sql(way)
+      t.same(await heard(), [announced('a')], way)
+      await sql("UPDATE contacts SET met = now(); INSERT INTO contacts (who) VALUES ('a') ON CONFLICT (who) DO UPDATE SET met = now()")
+      t.same(await heard(), [])
+    }
+  })
+
   t.test('work on any names of tables and columns', async t => {
     const { start, sql, heard } = await database(t)
     const odd = (name: string): string => `"${name.replaceAll('"', '""')}"`
@@ -182,6 +205,32 @@ t.test('triggers', async t => {
     t.same(await heard(), [announced('z', 1)])
   })
 
+  t.test('announce what logical replication applies', async t => {
+    const server = await startPostgres({ parameters: { wal_level: 'logical', fsync: 'off' } })
+    const closers: Array<() => Promise<unknown>> = [() => server.stop()]
+    t.teardown(async () => { for (const close of closers.reverse()) await close() })
+    const [from, to] = await Promise.all(['origin', 'replica'].map(async name => {
+      const url = await server.createDatabase(name)
+      const client = new pg.Client({ connectionString: url })
+      closers.push(() => client.end())
+      await client.connect()
+      await client.query(`${peopleSql}; ALTER TABLE people REPLICA IDENTITY FULL`)
+      return { url, client }
+    }))
+    const bus = postgresBus({ listenUrl: to!.url, ...patient })
+    closers.push(() => bus.close())
+    const heard: UserChange[] = []
+    bus.subscribe(change => { heard.push(change) })
+    await bus.start({ watches: [people], report: () => {} })
+    await until('trust comes', () => bus.status().trusted)
+    await from!.client.query("SELECT pg_create_logical_replication_slot('people_slot', 'pgoutput')")
+    await from!.client.query('CREATE PUBLICATION people_published FOR TABLE people')
+    await to!.client.query(`CREATE SUBSCRIPTION people_read CONNECTION '${from!.url}' PUBLICATION people_published WITH (create_slot = false, slot_name = 'people_slot', copy_data = false)`)
+    await from!.client.query("INSERT INTO people (sub) VALUES ('a'); UPDATE people SET seen = now(), rev = 2; UPDATE people SET email = 'x', rev = 3")
+    await until('the last is heard', () => heard.at(-1)?.kind === 'user' && (heard.at(-1) as { revision: number }).revision === 3)
+    t.same(heard.map(change => announcementOf(change)), [announced('a', 1), announced('a', 3)])
+  })
+
   t.test('are refused on what is not a table', async t => {
     const { start, sql, news } = await database(t)
     await sql('CREATE VIEW seen AS SELECT * FROM people')
@@ -229,7 +278,7 @@ t.test('triggers', async t => {
 
   t.test('do not call a function that somebody else has put in their place', async t => {
     const { start, sql, heard } = await database(t)
-    const { tables: [{ name, body }] } = triggersFor([people], 'orientor_user') as unknown as { tables: [{ name: string, body: string }] }
+    const { tables: [{ name, body }] } = triggersFor([people], 'orientor_user', true) as unknown as { tables: [{ name: string, body: string }] }
     await sql('CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO mallory; CREATE SCHEMA evil AUTHORIZATION mallory; SET ROLE mallory')
     await sql("CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''; GRANT USAGE ON SCHEMA evil TO PUBLIC")
     await sql(`CREATE FUNCTION public.${name}() RETURNS trigger LANGUAGE plpgsql SET search_path = evil, pg_catalog AS $x$${body}$x$`)
@@ -257,7 +306,7 @@ t.test('triggers', async t => {
       }).listen(0, '127.0.0.1')
       await until('it listens', () => server.listening)
       const { port } = server.address() as AddressInfo
-      const installer = new TriggerInstaller({ connection: { host: '127.0.0.1', port, user: 'x', database: 'x' }, triggers: triggersFor([people], 'x'), withinMs: 60_000 })
+      const installer = new TriggerInstaller({ connection: { host: '127.0.0.1', port, user: 'x', database: 'x' }, triggers: triggersFor([people], 'x', true), withinMs: 60_000 })
       const attempt = installer.install()
       const pruning = installer.prune()
       await new Promise(resolve => { setImmediate(resolve) })
@@ -269,7 +318,7 @@ t.test('triggers', async t => {
       for (const socket of sockets) socket.destroy()
       server.close()
     }
-    const missing = new TriggerInstaller({ connection: { connectionString: 'postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/nowhere' }, triggers: triggersFor([people], 'x'), withinMs: 100 })
+    const missing = new TriggerInstaller({ connection: { connectionString: 'postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/nowhere' }, triggers: triggersFor([people], 'x', true), withinMs: 100 })
     t.match(await missing.install(), { kind: 'later' }, 'nor does the file of a certificate that is missing throw')
   })
 
@@ -285,15 +334,19 @@ t.test('triggers', async t => {
     const { start, sql, heard } = await database(t)
     const bus = await start()
     const name = (await sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows[0].tgname
-    for (const harm of [`DROP TRIGGER ${name} ON people`, `ALTER TABLE people DISABLE TRIGGER ${name}`, `ALTER TABLE people ENABLE TRIGGER ${name}`,
-      `CREATE OR REPLACE FUNCTION ${name.replace('_row', '')}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`, `DROP FUNCTION ${name.replace('_row', '')} CASCADE`]) {
+    const renewed = `DROP TRIGGER ${name} ON people; CREATE TRIGGER ${name} AFTER INSERT OR DELETE OR UPDATE`
+    const alike = `ON people FOR EACH ROW EXECUTE FUNCTION ${name.replace('_row', '')}(); ALTER TABLE people ENABLE ALWAYS TRIGGER ${name}`
+    for (const [index, harm] of [`${renewed} OF sub, email, seen ${alike}`, `${renewed} OF sub, email, profile, seen ${alike}`, `DROP TRIGGER ${name} ON people`,
+      `ALTER TABLE people DISABLE TRIGGER ${name}`, `ALTER TABLE people ENABLE TRIGGER ${name}`,
+      `CREATE OR REPLACE FUNCTION ${name.replace('_row', '')}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`, `DROP FUNCTION ${name.replace('_row', '')} CASCADE`].entries()) {
       const { epoch } = bus.trust
       const provenAtMs = bus.trust.provenAtMs
       await sql(harm)
       await until(`trust is lost and found after ${harm}`, () => bus.trust.epoch > epoch && bus.status().trusted)
       t.ok(bus.trust.lastProofOf(epoch)!.monotonicMs >= provenAtMs)
-      await sql('INSERT INTO people (sub, rev) VALUES ($1, 1)', [harm])
-      t.same(await heard(), [announced(harm, 1)])
+      t.same(await columnList(sql), ['email', 'profile', 'sub'])
+      await sql('INSERT INTO people (sub, rev) VALUES ($1, 1)', [`user ${index}`])
+      t.same(await heard(), [announced(`user ${index}`, 1)])
     }
   })
 
@@ -305,9 +358,142 @@ t.test('triggers', async t => {
     await sql(`BEGIN; ALTER TABLE people DISABLE TRIGGER ${name}; INSERT INTO people (sub) VALUES ('unseen'); ALTER TABLE people ENABLE ALWAYS TRIGGER ${name}; COMMIT`)
     await until('a new epoch', () => bus.trust.epoch === epoch + 1)
     await until('trust', () => bus.status().trusted)
-    await sql('ALTER TABLE people ALTER COLUMN email TYPE varchar(80) USING lower(email), ALTER COLUMN sub TYPE varchar(300)')
     await sql('VACUUM FULL people')
     await until('a new epoch after a rewrite', () => bus.trust.epoch > epoch + 1 && bus.status().trusted)
+  })
+
+  t.test('with a column list keep its columns as they are, until they are dropped for that', async t => {
+    const { start, sql, heard } = await database(t)
+    const bus = await start()
+    await sql("INSERT INTO people (sub, email) VALUES ('a', 'A')")
+    await heard()
+    await t.rejects(sql('ALTER TABLE people ALTER COLUMN email TYPE varchar(80)'), { code: '0A000' })
+    await t.rejects(sql('ALTER TABLE people DROP COLUMN email'), { code: '2BP01' })
+    await sql('ALTER TABLE people ALTER COLUMN seen TYPE timestamptz(3), ADD COLUMN note text')
+    const { epoch } = bus.trust
+    await sql(`BEGIN;
+      DO $$
+      DECLARE
+        name text;
+      BEGIN
+        FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'people'::regclass AND tgname ~ '^orientor_[0-9a-f]{12}_[0-9]+_row$' LOOP
+          EXECUTE format('DROP TRIGGER %I ON people', name);
+        END LOOP;
+      END
+      $$;
+      ALTER TABLE people ALTER COLUMN email TYPE varchar(80) USING lower(email);
+      COMMIT`)
+    await until('a new epoch', () => bus.trust.epoch > epoch && bus.status().trusted)
+    t.same(await columnList(sql), ['email', 'profile', 'sub'])
+    await sql('ALTER TABLE people DROP COLUMN email CASCADE')
+    await until('a newer epoch', () => bus.trust.epoch > epoch + 1 && bus.status().trusted)
+    t.same(await columnList(sql), [], 'a list of what is not there cannot be')
+    await heard()
+    await sql('UPDATE people SET seen = now()')
+    t.same(await heard(), ['*'])
+  })
+
+  t.test('without a column list leave the columns to their owner', async t => {
+    const { start, sql, heard } = await database(t)
+    const bus = await start({ columnLists: false })
+    t.same(await columnList(sql), [])
+    const { epoch } = bus.trust
+    await sql('ALTER TABLE people ALTER COLUMN email TYPE varchar(80) USING lower(email), ALTER COLUMN sub TYPE varchar(300)')
+    await until('a new epoch after a rewrite', () => bus.trust.epoch > epoch && bus.status().trusted)
+    await sql('CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.email := upper(NEW.email); RETURN NEW; END $$')
+    await sql('CREATE TRIGGER shout BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION shout()')
+    await until('a new epoch after another trigger came', () => bus.trust.epoch > epoch + 1 && bus.status().trusted)
+    await sql("INSERT INTO people (sub, email) VALUES ('a', 'a')")
+    await heard()
+    await sql("UPDATE people SET seen = now() WHERE sub = 'a'; UPDATE people SET email = 'a'")
+    t.same(await heard(), [announced('a')], 'what the other trigger made of it is the same')
+    await sql('DROP TRIGGER shout ON people; ALTER TABLE people DROP COLUMN email')
+    await sql('UPDATE people SET seen = now()')
+    t.same(await heard(), ['*'])
+  })
+
+  t.test('are called by all updates where something else may change what is watched, from when that is so', async t => {
+    const { start, sql, heard } = await database(t)
+    await sql(`CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.email := 'stamped ' || NEW.rev; RETURN NEW; END $$;
+      CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN coalesce(NEW, OLD); END $$`)
+    const bus = await start(patient, [{ ...people, harmlessTriggers: ['harmless'] }])
+    const again = async (change: string): Promise<void> => {
+      const { epoch } = bus.trust
+      await sql(change)
+      await until(`a new epoch after ${change}`, () => bus.trust.epoch > epoch && bus.status().trusted)
+    }
+    const touch = async (): Promise<readonly string[]> => {
+      await sql("UPDATE people SET seen = now(), rev = rev + 1 WHERE sub = 'a'")
+      return await heard()
+    }
+    const list = ['email', 'profile', 'sub']
+    await sql("INSERT INTO people (sub) VALUES ('a')")
+    await heard()
+    t.same(await touch(), [])
+    t.same(await columnList(sql), list)
+    await sql('CREATE TRIGGER later AFTER UPDATE ON people FOR EACH ROW EXECUTE FUNCTION nothing(); CREATE TRIGGER whole BEFORE UPDATE ON people EXECUTE FUNCTION nothing()')
+    await sql('CREATE TRIGGER other BEFORE INSERT OR DELETE ON people FOR EACH ROW EXECUTE FUNCTION nothing()')
+    await again('CREATE TRIGGER harmless BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION nothing()')
+    t.same(await columnList(sql), list, 'those change nothing')
+    await again('CREATE TRIGGER stamp BEFORE UPDATE OF seen ON people FOR EACH ROW EXECUTE FUNCTION stamp()')
+    t.same(await columnList(sql), [])
+    t.same(await touch(), [announced('a', 3)])
+    await again('DROP TRIGGER stamp ON people')
+    t.same(await columnList(sql), [], 'nothing is gained in a hurry')
+    await bus.close()
+    await sql('CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON people FOR EACH ROW EXECUTE FUNCTION stamp(); ALTER TABLE people DISABLE TRIGGER stamp')
+    const name = (await sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows[0].tgname
+    await sql(`DROP TRIGGER ${name} ON people`)
+    const second = await start(patient, [{ ...people, harmlessTriggers: ['harmless'] }])
+    await until('trust comes', () => second.status().trusted)
+    t.same(await columnList(sql), list, 'what is disabled changes nothing')
+    const began = second.trust.epoch
+    await sql('BEGIN; ALTER TABLE people ENABLE TRIGGER stamp; UPDATE people SET seen = now(); ALTER TABLE people DISABLE TRIGGER stamp; COMMIT')
+    await until('a new epoch after it was enabled for a moment', () => second.trust.epoch > began && second.status().trusted)
+    const { epoch } = second.trust
+    await sql('ALTER TABLE people ENABLE REPLICA TRIGGER stamp')
+    await until('it is seen when it is enabled', () => second.trust.epoch > epoch && second.status().trusted)
+    await sql('SET session_replication_role = replica')
+    t.same(await touch(), [announced('a', 4)])
+    await sql('RESET session_replication_role')
+  })
+
+  t.test('are called by all updates of a table of which a part has triggers of its own', async t => {
+    const { start, sql, heard } = await database(t)
+    await sql(`CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.email := 'stamped ' || NEW.rev; RETURN NEW; END $$;
+      CREATE TABLE parted (sub text, rev bigint DEFAULT 1, email text, seen int) PARTITION BY LIST (sub);
+      CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('a'); CREATE TABLE parted_b PARTITION OF parted FOR VALUES IN ('b');
+      INSERT INTO parted VALUES ('a'), ('b')`)
+    const bus = await start(patient, [{ issuer: { always: issuer }, subject: 'sub', revision: 'rev', columns: ['email'], table: 'parted' }])
+    await until('trust comes', () => bus.status().trusted)
+    t.same(await columnList(sql), ['email', 'sub'])
+    await sql('UPDATE parted SET seen = 1, rev = rev + 1; UPDATE parted_b SET seen = 2, rev = rev + 1')
+    t.same(await heard(), [])
+    const { epoch } = bus.trust
+    await sql('CREATE TRIGGER stamp BEFORE UPDATE ON parted_b FOR EACH ROW EXECUTE FUNCTION stamp()')
+    await until('a new epoch', () => bus.trust.epoch > epoch && bus.status().trusted)
+    t.same(await columnList(sql), [])
+    await sql('UPDATE parted SET seen = 3, rev = rev + 1')
+    t.same(await heard(), [announced('b', 4)])
+  })
+
+  t.test('see columns that are stored when they are computed, and are refused for those that are computed when they are read', async t => {
+    const { start, sql, heard, news } = await database(t)
+    await sql("ALTER TABLE people ADD COLUMN note text, ADD COLUMN stored text GENERATED ALWAYS AS ('x' || note) STORED, ADD COLUMN read text GENERATED ALWAYS AS ('x' || note) VIRTUAL")
+    const bus = await start(patient, [{ ...people, columns: ['stored'] }])
+    await until('trust comes', () => bus.status().trusted)
+    t.same(await columnList(sql), ['stored', 'sub'])
+    await sql("INSERT INTO people (sub) VALUES ('a')")
+    await heard()
+    await sql('UPDATE people SET seen = now(), rev = rev + 1')
+    t.same(await heard(), [])
+    await sql("UPDATE people SET note = 'new', rev = rev + 1")
+    t.same(await heard(), [announced('a', 3)])
+    await bus.close()
+    news.length = 0
+    const blind = await start(patient, [{ ...people, columns: ['read'] }])
+    t.match(blind.status(), { trusted: false, reason: '"read" of "people" is a virtual generated column, which triggers do not see. Watch the columns that it is computed from' })
+    t.match(news.filter(({ level }) => level === 'warn').at(0)?.message, /could not be put in place \(0A000\)/)
   })
 
   t.test('that may not be put in place are asked for, with their SQL, once', async t => {
@@ -467,6 +653,14 @@ interface Bench {
 }
 
 /** A database with a table, a proxy in front of it, and buses through that proxy. */
+/** The columns of which an update has to set one to call the trigger; none: any update calls it. */
+async function columnList (sql: Bench['sql']): Promise<readonly string[]> {
+  const { rows } = await sql(`SELECT DISTINCT ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[]) ORDER BY 1) AS list
+    FROM pg_trigger AS t WHERE t.tgname LIKE 'orientor%row'`)
+  if (rows.length !== 1) throw new Error(`There are ${rows.length} different lists`)
+  return rows[0].list as readonly string[]
+}
+
 async function database (t: Test): Promise<Bench> {
   const { url, server } = await testDatabase(t)
   const client = new pg.Client({ connectionString: url })

@@ -21,6 +21,11 @@ export interface WatchedTable {
   readonly revision: string | null
   /** The columns whose changes matter; issuer and subject always do. */
   readonly columns: readonly string[]
+  /**
+   * Triggers of this table called before updates, by name, that change none of these columns unless the update sets it: a "changed at", a revision. What
+   * is not named here is taken to change any. Default is none.
+   */
+  readonly harmlessTriggers?: readonly string[]
 }
 
 /** One user to load. */

@@ -76,13 +76,19 @@ async function tablesIn (pool: pg.Pool): Promise<string[]> {
   return rows.map(({ relname }) => relname)
 }
 
+async function triggersOf (pool: pg.Pool, table: string): Promise<readonly string[]> {
+  const { rows } = await pool.query('SELECT tgname FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal ORDER BY tgname', [table])
+  return rows.map(({ tgname }) => tgname)
+}
+
 t.test('what a load reads', t => {
   t.test('is watched, and raises the revision when it changes', async t => {
     const { pool } = await pools(t)
     await migrate({ pool })
-    const { columns, issuer: issuerColumn, subject, revision } = storeOn(pool).watches[0]!
+    const { columns, issuer: issuerColumn, subject, revision, harmlessTriggers } = storeOn(pool).watches[0]!
     const read = [...userColumns.matchAll(/\bu\.(\w+)/g)].map(([, column]) => column!)
     t.same([...read].sort(), [...columns, issuerColumn, subject, revision, 'last_clerk_sync'].sort())
+    t.same(await triggersOf(pool, 'users'), harmlessTriggers)
     await pool.query("INSERT INTO users (issuer, clerk_user_id) VALUES ('https://idp.example', 'user_a')")
     const { rows: types } = await pool.query("SELECT attname, atttypid::regtype::text AS type FROM pg_attribute WHERE attrelid = 'users'::regclass")
     const values: Record<string, string> = { text: "'changed'", jsonb: '\'{"changed": 1}\'', boolean: 'NOT {}', 'timestamp with time zone': 'now()', bigint: '77' }
@@ -176,6 +182,18 @@ t.test('migrations', t => {
     })
   }
 
+  t.test('go down past the triggers that announce changes', async t => {
+    const { pool } = await pools(t)
+    await pool.query('CREATE TABLE users (id bigserial PRIMARY KEY)')
+    await migrate({ pool })
+    const [watched] = storeOn(pool).watches
+    const list = [watched!.subject, watched!.issuer as string, ...watched!.columns.filter(column => column !== 'id')].join(', ')
+    await pool.query('CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$')
+    await pool.query(`CREATE TRIGGER orientor_0123456789ab_0_row AFTER INSERT OR DELETE OR UPDATE OF ${list} ON users FOR EACH ROW EXECUTE FUNCTION nothing()`)
+    await migrate({ pool, to: 0 })
+    t.same(await columnsOf(pool, 'users'), ['id bigint not null'])
+  })
+
   t.test('keep a column nullable on the way down when it holds null by then', async t => {
     const { pool } = await pools(t)
     await pool.query('CREATE TABLE users (id bigserial PRIMARY KEY, email text NOT NULL)')
@@ -203,6 +221,7 @@ t.test('migrations', t => {
     await migrate({ pool, tables })
     t.same(await tablesIn(pool), [])
     const sync = syncOn(pool, { store: storeOn(pool, tables) })
+    t.same(await triggersOf(pool, '"Auth"."People"'), sync.watches[0]!.harmlessTriggers)
     t.match(sync.watches, [{ schema: 'Auth', table: 'People', issuer: 'issuer', subject: 'clerk_user_id', revision: 'revision' }])
     t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'performed' })
     await pool.query('UPDATE "Auth"."People" SET is_active = false')

@@ -18,6 +18,7 @@ export class Writer {
   readonly #url: string
   readonly #listener: WriteListener
   readonly #versions = new Map<string, number>()
+  #update = updateRow
   #client: pg.Client | null = null
   #stopped = false
 
@@ -51,6 +52,13 @@ export class Writer {
     return commit
   }
 
+  /** Writes with another statement from now on, which takes the same parameters; null: with its own again. Resolves when none is under way with the former. */
+  async writeWith (update: string | null): Promise<void> {
+    this.#update = update ?? updateRow
+    // Statements of one connection run one after another.
+    await (await this.#connected()).query('')
+  }
+
   /** Writes no more and leaves. */
   async stop (): Promise<void> {
     this.#stopped = true
@@ -59,7 +67,7 @@ export class Writer {
 
   async #updated (key: string, version: number): Promise<boolean> {
     try {
-      const { rowCount } = await (await this.#connected()).query(updateRow, [key, nameOf(key, version), version])
+      const { rowCount } = await (await this.#connected()).query(this.#update, [key, nameOf(key, version), version])
       if (rowCount === 1) return true
     } catch {
       await this.#leave()

@@ -1,5 +1,5 @@
 import type { PostgresFaults } from '@orientor/test-kit'
-import type { Cluster, Member } from '../harness/index.js'
+import type { Cluster, Member, Writer } from '../harness/index.js'
 
 /** Where a fault is injected. */
 export interface Stage {
@@ -7,6 +7,8 @@ export interface Stage {
   readonly faults: PostgresFaults
   /** The instance that is struck by what strikes only one. */
   readonly member: Member
+  /** Who changes the users. */
+  readonly writer: Writer
 }
 
 /** A fault that is going on. */

@@ -23,6 +23,12 @@ BEGIN
 END
 $drop$`
 
+/** A column that is nothing to the cache, and a trigger that makes a name of it. */
+const grantWishes = `ALTER TABLE users ADD COLUMN IF NOT EXISTS wish text;
+CREATE OR REPLACE FUNCTION grant_wish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.first_name := NEW.wish; RETURN NEW; END $$;
+CREATE TRIGGER grant_wish BEFORE UPDATE OF wish ON users FOR EACH ROW EXECUTE FUNCTION grant_wish()`
+const writeWish = 'UPDATE users SET wish = $2 WHERE clerk_user_id = $1 AND substring(first_name FROM \'\\d+$\')::bigint < $3'
+
 async function clockShift ({ member: { process } }: Stage, ms: number): Promise<Injected> {
   process.tell({ kind: 'shift clock', ms })
   return { what: `wall clock of one instance ${ms / hourMs} h`, heal: async () => { process.tell({ kind: 'shift clock', ms: 0 }) } }
@@ -138,6 +144,23 @@ export const scenarios = {
       // What is dropped meets what is put in place again: one of the two may have to give way.
       const dropping = setInterval(() => { faults.sql(dropTriggers).catch(() => {}) }, 300)
       return { what: 'the triggers that announce are dropped every 300 ms', heal: async () => { clearInterval(dropping) } }
+    }
+  },
+  otherTrigger: {
+    name: 'a trigger that changes what an update does not say',
+    durationMs: 4000,
+    trust: 'lost',
+    async inject ({ faults, writer }) {
+      await faults.sql(grantWishes)
+      await writer.writeWith(writeWish)
+      return {
+        what: 'users are changed by updates of a column that nobody watches',
+        async heal () {
+          await writer.writeWith(null)
+          // With those that announce, so that the next round begins as this one did.
+          await faults.sql(`BEGIN; DROP TRIGGER grant_wish ON users; ${dropTriggers}; COMMIT`)
+        }
+      }
     }
   },
   listenThroughPgBouncer: {

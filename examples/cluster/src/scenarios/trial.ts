@@ -51,6 +51,7 @@ export async function runTrial (scenario: Scenario, cluster: Cluster, faults: Po
   const checker = new CoherenceChecker(profile)
   const unchanged = new Set(list.slice(-unchangedCount).map(({ subject }) => subject))
   const last = new Map<string, TrustSample>()
+  const writer = new Writer(databaseUrl, checker)
   const lateness = new Lateness()
   const done: Round[] = []
   let failedUnchanged = 0
@@ -77,7 +78,7 @@ export async function runTrial (scenario: Scenario, cluster: Cluster, faults: Po
       watch!.heal(atMs, atMs + profile.heartbeatTimeoutMs + trustSlackMs)
     }
     const injectedAtMs = performance.now()
-    const { what, heal } = await scenario.inject({ cluster, faults, member: members[0]! })
+    const { what, heal } = await scenario.inject({ cluster, faults, member: members[0]!, writer })
     if (scenario.healsItself === true) over(injectedAtMs)
     try {
       await pause(scenario.durationMs)
@@ -95,7 +96,6 @@ export async function runTrial (scenario: Scenario, cluster: Cluster, faults: Po
   }
 
   await warmUp(doors, list, { trusted: scenario.trust !== 'never' })
-  const writer = new Writer(databaseUrl, checker)
   await writer.start(list.map(({ subject }) => subject))
   const readers = new Readers(doors, list, readsPerSecond, hear)
   const changes = new Changes(writer, { busy: list.slice(0, 4), seldom: list.slice(4, -unchangedCount), busyEveryMs: 80, seldomEveryMs: 7000 })

@@ -22,6 +22,11 @@ export interface PostgresBusOptions {
   readonly applicationName?: string
   /** Whether the triggers are put in place, at the start and when they go missing. With false they have to be there: see triggerSql(). Default is true. */
   readonly installTriggers?: boolean
+  /**
+   * Whether an update that sets none of the watched columns is spared the trigger (`UPDATE OF`), where no other trigger may change them then. PostgreSQL
+   * refuses to drop a listed column, or to alter its type, as long as the trigger is there; with false it does not, and every update costs. Default is true.
+   */
+  readonly columnLists?: boolean
   /** What is watched, where the source does not say, or says too little. Default is what the source says. */
   readonly watches?: readonly WatchedTable[]
   /** Time; the same as the cache's. Default is the clock of the process. */
@@ -40,6 +45,9 @@ export interface PostgresBusSettings extends Required<Omit<PostgresBusOptions, '
   readonly watches: readonly WatchedTable[] | null
 }
 
+/** Of what the triggers are made, unless something else is said. */
+export const triggerDefaults = { channel: 'orientor_user', columnLists: true } as const
+
 type Input = { readonly [K in keyof PostgresBusOptions]-?: PostgresBusOptions[K] | undefined }
 
 const named = (mostLength: number, pattern: RegExp, what: string): OptionRule<string> => rule(`at most ${mostLength} ${what}`, input => {
@@ -50,9 +58,10 @@ const rules: OptionRules<Input> = {
   listenUrl: optional(secretText),
   connection: optional(objectWith<object>('the configuration of a client of node-postgres', [])),
   ...leaseTimeRules,
-  channel: withDefault(named(63, /^[A-Za-z_][A-Za-z0-9_]*$/, 'letters, digits and underscores'), 'orientor_user'),
+  channel: withDefault(named(63, /^[A-Za-z_][A-Za-z0-9_]*$/, 'letters, digits and underscores'), triggerDefaults.channel),
   applicationName: withDefault(named(40, /^[\w.-]+$/, 'letters, digits, underscores, points and hyphens'), 'orientor-bus'),
   installTriggers: withDefault(flag, true),
+  columnLists: withDefault(flag, triggerDefaults.columnLists),
   watches: optional(rule('a list of tables: { table, issuer, subject, revision, columns }', input => Array.isArray(input) ? input as readonly WatchedTable[] : undefined)),
   clock: withDefault(clockObject, systemClock),
   random: withDefault(callable<() => number>('() => number from 0 to below 1'), Math.random)

@@ -2,12 +2,13 @@ import {
   invalidOption, type Instrument, type Timer, type UserChange, type WatchedTable
 } from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
-import { installSql, triggersFor, type TriggerSet } from '../sql/install-triggers.js'
+import { installSql } from '../sql/install-triggers.js'
+import { triggersFor, type TriggerSet } from '../sql/trigger-set.js'
 import { announcementOf } from './announcement.js'
 import { busInstruments, BusCounters } from './bus-instruments.js'
 import type { BusNews, BusStart, BusStatus, InvalidationBus } from './invalidation-bus.js'
 import { LeasedTrust, type LeaseState, type LineReports } from './leased-trust.js'
-import { owner, resolveBusOptions, type PostgresBusOptions, type PostgresBusSettings } from './postgres-bus-options.js'
+import { owner, resolveBusOptions, triggerDefaults, type PostgresBusOptions, type PostgresBusSettings } from './postgres-bus-options.js'
 import { poolerInTheWay, PostgresLine, type Reading } from './postgres-line.js'
 import { TriggerInstaller } from './trigger-installer.js'
 import { TrustListeners } from './trust-listeners.js'
@@ -27,9 +28,9 @@ export function postgresBus (options: PostgresBusOptions): InvalidationBus {
   return new PostgresBus(resolveBusOptions(options))
 }
 
-/** SQL of the triggers, for whoever installs them by hand: idempotent, one transaction. The same `channel` as the bus has. */
-export function triggerSql (watches: readonly WatchedTable[], { channel = 'orientor_user' }: { readonly channel?: string } = {}): string {
-  return installSql(triggersFor(watches, channel))
+/** SQL of the triggers, for whoever installs them by hand: idempotent, one transaction. The same `channel` and `columnLists` as the bus has. */
+export function triggerSql (watches: readonly WatchedTable[], { channel, columnLists }: Pick<PostgresBusOptions, 'channel' | 'columnLists'> = {}): string {
+  return installSql(triggersFor(watches, channel ?? triggerDefaults.channel, columnLists ?? triggerDefaults.columnLists))
 }
 
 class PostgresBus implements InvalidationBus {
@@ -62,11 +63,11 @@ class PostgresBus implements InvalidationBus {
   }
 
   async start ({ watches, report }: BusStart): Promise<void> {
-    const { channel, clock, heartbeatTimeoutMs, installTriggers } = this.#settings
+    const { channel, clock, columnLists, heartbeatTimeoutMs, installTriggers } = this.#settings
     const tables = this.#settings.watches ?? watches
     if (tables.length === 0) throw invalidOption(owner, 'there is nothing to watch: the source names no tables. Give the option "watches".')
     this.#report = report
-    this.#triggers = triggersFor(tables, channel)
+    this.#triggers = triggersFor(tables, channel, columnLists)
     if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#settings.connection, triggers: this.#triggers, withinMs: heartbeatTimeoutMs })
     await new Promise<void>(resolve => {
       const patience = clock.setTimer(resolve, startPatienceMs)

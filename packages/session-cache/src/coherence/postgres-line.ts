@@ -3,8 +3,9 @@ import { Socket } from 'node:net'
 import { databaseFailureOf, type UserChange } from '@orientor/session-contract/core'
 import pg from 'pg'
 import { errors } from '../errors.js'
-import { heartbeatSql } from '../sql/heartbeat.js'
-import { quotedName, type TriggerSet } from '../sql/install-triggers.js'
+import { heartbeatSql, watchedOf } from '../sql/heartbeat.js'
+import { quotedName } from '../sql/quoted.js'
+import type { TriggerSet } from '../sql/trigger-set.js'
 import { changeOf } from './announcement.js'
 import type { Line, LineReports } from './leased-trust.js'
 import { judgeTriggers } from './trigger-check.js'
@@ -80,7 +81,7 @@ export class PostgresLine implements Line {
 
   beat (n: number): void {
     const { triggers, applicationName, reports, observed } = this.#options
-    this.#query(heartbeatSql, [this.#pulse, String(n), triggers.tables.map(({ table }) => table), `${applicationName}/`, `orientor_${triggers.id}_`], 'orientor_heartbeat').then(([row]) => {
+    this.#query(heartbeatSql, [this.#pulse, String(n), watchedOf(triggers), `${applicationName}/`, `orientor_${triggers.id}_`], 'orientor_heartbeat').then(([row]) => {
       observed({ queueUsage: Number(row?.['queue']), instances: Number(row?.['instances']) })
       reports.taken(n, judgeTriggers(triggers, row?.['tables'] ?? null))
     }).catch((error: unknown) => { this.#down(reasonOf(error)) })

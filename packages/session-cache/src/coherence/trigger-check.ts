@@ -1,9 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { FoundTable } from '../sql/heartbeat.js'
-import type { TableTriggers, TriggerSet } from '../sql/install-triggers.js'
+import { announcers, type TableTriggers, type TriggerSet } from '../sql/trigger-set.js'
 import type { Finding } from './leased-trust.js'
-
-const wantedTriggers = [{ suffix: '_row', type: 29 }, { suffix: '_truncate', type: 32 }]
 
 /**
  * Judges what a heartbeat found. Pure.
@@ -24,14 +22,22 @@ export function judgeTriggers (wanted: TriggerSet, found: string | null): Findin
   return { signature: found ?? '' }
 }
 
-function flawOf ({ table, name, body }: TableTriggers, { kind, triggers }: FoundTable): string | null {
+function flawOf ({ table, name, body, columns, columnList }: TableTriggers, { kind, computed, unseen, triggers }: FoundTable): string | null {
   if (kind !== 'r' && kind !== 'p') return `${table} is, or is read with, something that is not a table, so that changes cannot be announced`
+  const invisible = columns.find(column => computed.includes(column))
+  if (invisible !== undefined) return `${JSON.stringify(invisible)} of ${table} is a virtual generated column, which triggers do not see. Watch the columns that it is computed from`
   const hash = createHash('md5').update(body).digest('hex')
-  for (const { suffix, type } of wantedTriggers) {
+  for (const { suffix, type } of Object.values(announcers)) {
     const trigger = triggers?.find(({ name: its }) => its === name + suffix)
     if (trigger === undefined) return `A trigger that announces changes of ${table} is missing`
     if (trigger.enabled !== 'A') return `A trigger that announces changes of ${table} is not enabled for all (ENABLE ALWAYS)`
-    if (trigger.type !== type || trigger.narrowed || trigger.foreign || trigger.body !== hash) return `A trigger that announces changes of ${table} is not as it was installed`
+    const { columns: list } = trigger
+    const isListed = list.length > 0
+    if (
+      trigger.type !== type || trigger.conditional || trigger.foreign || trigger.body !== hash ||
+      (isListed && !(columnList && list.length === columns.length && columns.every(column => list.includes(column))))
+    ) return `A trigger that announces changes of ${table} is not as it was installed`
+    if (isListed && unseen.length > 0) return `The trigger ${JSON.stringify(unseen[0])} may change what is watched of ${table} where an update does not say so, which is not announced`
   }
   return null
 }

@@ -1,7 +1,9 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
 import { databaseFailureOf, isOutage } from '@orientor/session-contract/core'
-import { installSql, pruneSql, type TriggerSet } from '../sql/install-triggers.js'
+import { installSql } from '../sql/install-triggers.js'
+import { pruneSql } from '../sql/prune-triggers.js'
+import type { TriggerSet } from '../sql/trigger-set.js'
 
 /** What an installer needs. */
 export interface TriggerInstallerOptions {

@@ -1,27 +1,41 @@
-import { isOurs } from './install-triggers.js'
+import { columnListOf, isBeforeUpdates, isOurs, unseenChangers } from './trigger-facts.js'
+import type { TriggerSet } from './trigger-set.js'
+
+/** What a heartbeat has to know of the watched tables, as its statement takes it. */
+export function watchedOf ({ tables }: TriggerSet): string {
+  return JSON.stringify(tables.map(({ table, harmless }) => ({ table, harmless })))
+}
 
 /**
  * One heartbeat: sends it into the queue and, in the same statement and so after it was sent, reads what announces. It takes the heartbeat's
- * channel and number, the watched tables as SQL spells them, how the application names of all instances begin, and how the names of the triggers do.
+ * channel and number, the watched tables (watchedOf()), how the application names of all instances begin, and how the names of the triggers do.
  * It fails on a standby, where nothing can be announced.
  *
- * `tables` describes each watched table and whatever is read with it: partitions and tables that inherit from it. Any change of what announces, even one
- * that was undone, leaves other row versions (`xmin`) behind; a rewrite, TRUNCATE included, another file.
+ * `tables` describes each watched table and whatever is read with it: partitions and tables that inherit from it. Any change of what announces, or is
+ * called before updates, even one that was undone, leaves other row versions (`xmin`) behind; a rewrite, TRUNCATE included, another file.
  */
 export const heartbeatSql: string = `WITH RECURSIVE tree AS (
-  SELECT w.place, to_regclass(w.name)::oid AS relid, to_regclass(w.name)::oid AS root FROM unnest($3::text[]) WITH ORDINALITY AS w(name, place)
+  SELECT w.place, w.watched, to_regclass(w.watched ->> 'table')::oid AS relid, to_regclass(w.watched ->> 'table')::oid AS root
+  FROM jsonb_array_elements($3::jsonb) WITH ORDINALITY AS w(watched, place)
   UNION
-  SELECT t.place, i.inhrelid, t.root FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.relid
+  SELECT t.place, t.watched, i.inhrelid, t.root FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.relid
 )
 SELECT pg_catalog.pg_notify($1, $2) AS sent,
   pg_catalog.pg_notification_queue_usage() AS queue,
   (SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datname = current_database() AND starts_with(a.application_name, $4)) AS instances,
   (SELECT json_agg(json_build_object(
     'place', tree.place, 'relid', c.oid, 'kind', c.relkind, 'file', c.relfilenode,
+    'computed', ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped ORDER BY a.attnum),
+    'unseen', ${unseenChangers('c.oid', "ARRAY(SELECT jsonb_array_elements_text(tree.watched -> 'harmless'))")},
+    'before', (
+      SELECT json_agg(json_build_array(t.oid, t.xmin, p.oid, p.xmin) ORDER BY t.oid)
+      FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+      WHERE t.tgrelid = c.oid AND ${isBeforeUpdates('t')}
+    ),
     'triggers', (
       SELECT json_agg(json_build_object(
         'name', t.tgname, 'oid', t.oid, 'version', t.xmin, 'enabled', t.tgenabled, 'type', t.tgtype,
-        'narrowed', t.tgqual IS NOT NULL OR t.tgattr <> '', 'function', p.oid, 'functionVersion', p.xmin, 'body', md5(p.prosrc),
+        'conditional', t.tgqual IS NOT NULL, 'columns', ${columnListOf}, 'function', p.oid, 'functionVersion', p.xmin, 'body', md5(p.prosrc),
         'foreign', ${isOurs('p', '(SELECT r.relowner FROM pg_catalog.pg_class AS r WHERE r.oid = tree.root)')} IS NOT TRUE
       ) ORDER BY t.oid)
       FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
@@ -34,7 +48,10 @@ export interface FoundTrigger {
   readonly name: string
   readonly enabled: string
   readonly type: number
-  readonly narrowed: boolean
+  /** Whether it has a WHEN clause. */
+  readonly conditional: boolean
+  /** Its column list; empty: it is called by all updates. */
+  readonly columns: readonly string[]
   readonly foreign: boolean
   readonly body: string
 }
@@ -43,5 +60,9 @@ export interface FoundTrigger {
 export interface FoundTable {
   readonly place: number
   readonly kind: string
+  /** Columns that are computed when they are read: no trigger sees them. */
+  readonly computed: readonly string[]
+  /** Triggers that may change a row where the update does not say so. */
+  readonly unseen: readonly string[]
   readonly triggers: readonly FoundTrigger[] | null
 }

@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto'
+import type { WatchedTable } from '@orientor/session-contract/core'
+import { announcingBody, watchedColumns } from './announcing-function.js'
+import { quotedName } from './quoted.js'
+
+/** What announces the changes of one table. */
+export interface TableTriggers {
+  /** The table, quoted. */
+  readonly table: string
+  /** Name of the function and, followed by the suffix of each announcer, of the triggers. */
+  readonly name: string
+  /** Body of the function. */
+  readonly body: string
+  /** The columns whose changes are announced. */
+  readonly columns: readonly string[]
+  /** Whether an update that sets none of them is spared the trigger, where nothing else may change them then. */
+  readonly columnList: boolean
+  /** Triggers called before updates that are known to change none of them. */
+  readonly harmless: readonly string[]
+}
+
+/** What announces the changes of all watched tables. */
+export interface TriggerSet {
+  /**
+   * Twelve hexadecimal digits over all that matters. Two versions of a service that want different announcements have different ids, and their
+   * triggers live side by side.
+   */
+  readonly id: string
+  readonly tables: readonly TableTriggers[]
+}
+
+/** How the catalogue describes the events of a trigger (`pg_trigger.tgtype`, a set of bits). */
+export const triggerType = { row: 1, before: 2, insert: 4, delete: 8, update: 16, truncate: 32 } as const
+
+/** The triggers that each table gets. */
+export const announcers: Readonly<Record<'row' | 'truncate', { readonly suffix: string, readonly type: number }>> = {
+  row: { suffix: '_row', type: triggerType.row | triggerType.insert | triggerType.delete | triggerType.update },
+  truncate: { suffix: '_truncate', type: triggerType.truncate }
+}
+
+/** What has to announce the changes of these tables on a channel; with `columnLists`, not called by updates that set nothing of what is watched. */
+export function triggersFor (watches: readonly WatchedTable[], channel: string, columnLists: boolean): TriggerSet {
+  const parts = watches.map(watch => ({
+    table: (watch.schema === undefined ? [watch.table] : [watch.schema, watch.table]).map(quotedName).join('.'),
+    body: announcingBody(watch, channel),
+    columns: watchedColumns(watch),
+    columnList: columnLists,
+    harmless: watch.harmlessTriggers ?? []
+  }))
+  const id = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 12)
+  return { id, tables: parts.map((part, index) => ({ ...part, name: `orientor_${id}_${index}` })) }
+}

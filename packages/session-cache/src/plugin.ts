@@ -76,7 +76,7 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
     fastify.log.info({ reason, dropped }, 'session cache: all users invalidated')
     return dropped
   }
-  hub.fill('resolve', name, (identity, route) => sourceOfScope() === null ? identified : manager.resolve(identity, route))
+  hub.fill('resolve', settings.source === null ? name : `${name}(source of its own)`, (identity, route) => sourceOfScope() === null ? identified : manager.resolve(identity, route))
   hub.observe(cacheComponent(manager, settings, { source: sourceOfScope, invalidateAll }))
   fastify.decorate('sessionCache', Object.freeze<SessionCache>({
     invalidateUser (target) {

@@ -54,7 +54,7 @@ const shown = async (app: FastifyInstance): Promise<unknown> => {
 t.test('caches on a bus', async t => {
   t.test('tell at the start whether it is trusted', async t => {
     const { made: [one] } = await instances(t, 1)
-    t.ok(one!.log.some(({ msg }) => /^session: identify=test resolve=@orientor\/session-cache source=none bus=memory\(trusted\)$/.test(msg)), JSON.stringify(one!.log))
+    t.ok(one!.log.some(({ msg }) => /^session: identify=test resolve=@orientor\/session-cache\(source of its own\) source=none bus=memory\(trusted\)$/.test(msg)), JSON.stringify(one!.log))
   })
 
   t.test('see a change that one of them was told of', async t => {

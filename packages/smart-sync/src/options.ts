@@ -34,6 +34,11 @@ export interface SmartSyncOptions {
   readonly migrate?: boolean
   /** Names of the tables, each `name` or `schema.name`; case is kept. What is left out stands in the schema of `users`. */
   readonly tables?: Partial<TableNames>
+  /**
+   * Triggers of the users table called before updates, by name, that change nothing of what smart-sync reads unless the update sets it, such as one that keeps a
+   * "changed at". A bus of `@orientor/session-cache` then need not be called by every update. Default is none.
+   */
+  readonly harmlessTriggers?: readonly string[]
   /** Names of the claims; of several the first that the token has. What is left out keeps its default. */
   readonly claims?: Partial<ClaimNames>
   /** Makes `sessionUser.profile` of the column `profile_data`. Default: the JSON object as it is. */
@@ -52,6 +57,7 @@ export interface ResolvedOptions {
   readonly forceSyncAfterMs: number
   readonly migrate: boolean
   readonly tables: TableNames
+  readonly harmlessTriggers: readonly string[]
   readonly claims: ClaimNames
   readonly parseProfile: ParseProfile | undefined
   readonly clock: Clock
@@ -103,6 +109,7 @@ export function resolveOptions (input: unknown): ResolvedOptions {
     forceSyncAfterMs: withDefault(durationMs({ max: Number.MAX_SAFE_INTEGER }), 3_600_000),
     migrate: withDefault(flag, true),
     tables: withDefault(tableNames, defaultTableNames),
+    harmlessTriggers: withDefault(listOf(text), []),
     claims: withDefault(claims, defaultClaimNames),
     parseProfile: optional(callable<ParseProfile>('(data) => profile')),
     clock: withDefault(clockObject, systemClock),

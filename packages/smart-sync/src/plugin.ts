@@ -43,7 +43,7 @@ const startPatienceMs = 5000
 
 const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   const options = resolveOptions(input)
-  const { tables, clock, random } = options
+  const { tables, harmlessTriggers, clock, random } = options
   const hub = sessionHub(fastify)
 
   let found: PoolLike | undefined
@@ -54,7 +54,7 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
     random,
     onFailure: error => { fastify.log.warn({ err: error }, 'the tables of smart-sync are not in place yet; trying again') }
   })
-  const store = new PostgresUserStore({ pool: () => { gate.pass(); return pool() }, tables, clock, random })
+  const store = new PostgresUserStore({ pool: () => { gate.pass(); return pool() }, tables, harmlessTriggers, clock, random })
   // Whoever needs the tables first begins: the hooks of the plugins run in the order of their registration.
   let starting: Promise<void> | undefined
   const ready = (): Promise<void> => (starting ??= gate.start(startPatienceMs))

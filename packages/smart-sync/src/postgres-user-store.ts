@@ -16,6 +16,8 @@ export interface PostgresUserStoreOptions {
   /** The pool, asked for at each statement; may throw SourceUnavailable while there is none. */
   readonly pool: () => PoolLike
   readonly tables: TableNames
+  /** Triggers of the users table called before updates that change nothing of what is read. Default is none. */
+  readonly harmlessTriggers?: readonly string[]
   readonly clock: Clock
   /** From 0 to below 1, as Math.random(). */
   readonly random: () => number
@@ -48,14 +50,14 @@ export class PostgresUserStore implements UserStore {
   #statements = 0
   #namesStatements = true
 
-  constructor ({ pool, tables, clock, random }: PostgresUserStoreOptions) {
+  constructor ({ pool, tables, harmlessTriggers = [], clock, random }: PostgresUserStoreOptions) {
     this.#pool = pool
     this.#clock = clock
     this.#random = random
     this.#find = findUsers(tables.users)
     this.#upsert = upsertUsers(tables)
     this.#touch = touchUsers(tables.users)
-    this.watches = Object.freeze([watchedUsers(tables.users)])
+    this.watches = Object.freeze([watchedUsers(tables.users, harmlessTriggers)])
   }
 
   /** Statements sent since the start, those that were sent again included; health checks do not count. */

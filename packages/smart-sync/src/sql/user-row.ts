@@ -11,8 +11,8 @@ export const userColumns = `u.id, u.issuer, u.clerk_user_id, u.email, u.first_na
   floor(extract(epoch FROM u.tokens_valid_from) * 1000) AS valid_from_ms,
   u.revoked_sessions, u.deleted_at IS NOT NULL AS deleted, u.revision`
 
-/** What of the users table a load reads: the columns above, but for the time of the last sync, which changes no user. */
-export function watchedUsers (users: string): WatchedTable {
+/** What of the users table a load reads: the columns above, but for the time of the last sync, which changes no user. `harmless`: triggers of others. */
+export function watchedUsers (users: string, harmless: readonly string[]): WatchedTable {
   const schema = schemaOf(users)
   return Object.freeze({
     ...(schema === undefined ? {} : { schema }),
@@ -24,8 +24,8 @@ export function watchedUsers (users: string): WatchedTable {
       'id', 'email', 'first_name', 'last_name', 'profile_data', 'is_active', 'provider_blocked', 'onboarding_completed', 'clerk_updated_at',
       'clerk_fingerprint', 'tokens_valid_from', 'revoked_sessions', 'deleted_at'
     ]),
-    // Counts the revision, and changes nothing else (migrations/001).
-    harmlessTriggers: Object.freeze([`zz_${bareTable(users)}_revision`])
+    // The first counts the revision, and changes nothing else (migrations/001).
+    harmlessTriggers: Object.freeze([`zz_${bareTable(users)}_revision`, ...harmless])
   })
 }
 

@@ -16,7 +16,7 @@ const model = ['test/model.test.ts']
 const races = ['test/races.test.ts']
 const core = ['test/core.test.ts']
 const trust = ['test/trust.test.ts', 'test/core.test.ts']
-const bus = ['test/bus.test.ts']
+const triggers = ['test/triggers.test.ts']
 const outages = ['test/source-gate.test.ts', 'test/core.test.ts']
 
 export const mutants = [
@@ -55,16 +55,23 @@ export const mutants = [
   { name: 'a probe asks without the identity that was refused', file: gate, without: '...this.#candidate!, force: false', put: '...this.#candidate!, identity: null, force: false', tests: outages },
   // What announces.
   { name: 'a connection that cannot be prepared ends the process', file: lease, without: "this.#lose('A connection could not be prepared')", put: "throw new Error('not prepared')", tests: ['test/leased-trust.test.ts'] },
-  { name: 'what other triggers change unseen is not looked for', file: check, without: 'if (isListed && unseen.length > 0)', put: 'if (false)', tests: bus },
-  { name: 'what other triggers change unseen is not heeded by whoever installs', file: install, without: /\n +OR EXISTS \(SELECT FROM unnest\(tree\) .*<> '\{\}'\) THEN/, put: ' THEN', tests: bus },
-  { name: 'a trigger that is disabled counts', file: facts, without: " AND u.tgenabled <> 'D'", put: '', tests: bus },
-  { name: 'a harmless trigger counts', file: facts, without: / AND u\.tgname <> ALL \(\$\{harmless\}\)/, put: '', tests: bus },
-  { name: 'other triggers that were there for a moment are not noticed', file: heartbeat, without: 'json_build_array(t.oid, t.xmin, p.oid, p.xmin)', put: '1', tests: bus },
-  { name: 'any column list will do', file: check, without: 'columns.every(column => list.includes(column))', put: 'true', tests: bus },
-  { name: 'a longer column list will do', file: check, without: 'list.length === columns.length && ', put: '', tests: bus },
-  { name: 'a column that triggers do not see is watched', file: check, without: 'if (invisible !== undefined)', put: 'if (false)', tests: bus },
-  { name: 'a column that is gone is listed', file: install, without: /IF EXISTS \(SELECT FROM unnest\(listed\).*\n +OR /, put: 'IF ', tests: bus },
-  { name: 'the function of another owner will do', file: facts, without: /pg_catalog\.pg_has_role\(.*?'MEMBER'\) AND /, put: '', tests: bus },
+  { name: 'what other triggers change unseen is not looked for', file: check, without: 'if (isListed && unseen.length > 0)', put: 'if (false)', tests: triggers },
+  { name: 'what other triggers change unseen is not heeded by whoever installs', file: install, without: /\n +OR EXISTS \(SELECT FROM unnest\(tree\) .*<> '\{\}'\) THEN/, put: ' THEN', tests: triggers },
+  { name: 'a trigger that is disabled counts', file: facts, without: " AND u.tgenabled <> 'D'", put: '', tests: triggers },
+  { name: 'an epoch goes on after a flaw', file: lease, without: '      this.#signature = null\n', put: '', tests: ['test/leased-trust.test.ts'] },
+  { name: 'a partition that is watched by itself is left to its parent', file: install, without: ' AND member.oid <> target', put: '', tests: triggers },
+  { name: 'whoever installs waits for readers', file: install, without: "EXECUTE format('CREATE OR REPLACE TRIGGER", put: "EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', wanted.name, member.name); EXECUTE format('CREATE TRIGGER", tests: triggers },
+  { name: 'whoever installs calls what others define', file: 'packages/session-cache/src/sql/locked-transaction.ts', without: "PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);", put: '', tests: triggers },
+  { name: 'a heartbeat calls what others define', file: 'packages/session-cache/src/coherence/postgres-line.ts', without: 'SET search_path = pg_catalog, pg_temp; ', put: '', tests: triggers },
+  { name: 'temporary tables of others count', file: facts, without: 'NOT pg_is_other_temp_schema(c.relnamespace)', put: 'true', tests: triggers },
+  { name: 'what the server keeps is listed', file: install, without: ' AND a.attnum > 0', put: '', tests: triggers },
+  { name: 'a harmless trigger counts', file: facts, without: / AND u\.tgname <> ALL \(\$\{harmless\}\)/, put: '', tests: triggers },
+  { name: 'other triggers that were there for a moment are not noticed', file: heartbeat, without: 'json_build_array(t.oid, t.xmin, p.oid, p.xmin)', put: '1', tests: triggers },
+  { name: 'any column list will do', file: check, without: 'columnList.every(column => list.includes(column))', put: 'true', tests: triggers },
+  { name: 'a longer column list will do', file: check, without: 'list.length === columnList.length && ', put: '', tests: triggers },
+  { name: 'a column that triggers do not see is watched', file: check, without: 'if (invisible !== undefined)', put: 'if (false)', tests: triggers },
+  { name: 'a column that is gone is listed', file: install, without: /IF EXISTS \(SELECT FROM unnest\(listed\).*\n +OR /, put: 'IF ', tests: triggers },
+  { name: 'the function of another owner will do', file: facts, without: /pg_catalog\.pg_has_role\(.*?'MEMBER'\) AND /, put: '', tests: triggers },
   // Who may pass.
   { name: 'a revoked token passes on a hit', file: manager, without: 'entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh', put: 'entry.fresh', tests: core },
   { name: 'a record of another user', file: 'packages/session-cache/src/checked-record.ts', without: "user['issuer'] !== request.issuer || user['subject'] !== request.subject", put: 'false', tests: core },

@@ -234,13 +234,15 @@ t.test('a lease', async t => {
     t.equal(lease.provenAtMs, -Infinity)
   })
 
-  t.test('goes on as before when what was amiss for a while left no trace', async t => {
+  t.test('begins an epoch when something was amiss for a while, though it left no trace', async t => {
     const { clock, lease, line } = trusted()
     clock.advance(1000)
     line().answer({ flaw: 'odd' })
     clock.advance(1000)
     line().answer()
-    t.equal(lease.epoch, 1)
+    t.equal(lease.epoch, 2)
+    t.equal(lease.provenAtMs, -Infinity)
+    line().answer()
     t.equal(lease.provenAtMs, clock.monotonic())
   })
 

@@ -22,8 +22,8 @@ export interface WatchedTable {
   /** The columns whose changes matter; issuer and subject always do. */
   readonly columns: readonly string[]
   /**
-   * Triggers of this table called before updates, by name, that change none of these columns unless the update sets it: a "changed at", a revision. What
-   * is not named here is taken to change any. Default is none.
+   * Triggers BEFORE UPDATE FOR EACH ROW, by name, of this table and of what is read with it (partitions, tables that inherit), that change none of these
+   * columns unless the update sets it: a "changed at", a revision. What is not named here is taken to change any. Default is none.
    */
   readonly harmlessTriggers?: readonly string[]
 }

@@ -18,9 +18,9 @@ BEGIN
   IF (done ->> 'constraint')::boolean THEN
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS "{{users:bare}}_identity_key"', target);
   END IF;
-  -- What announces changes of these columns keeps them from being dropped. Whoever still needs it puts it in place again.
-  FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = target AND NOT tgisinternal AND tgname ~ '^orientor_[0-9a-f]{12}_[0-9]+_row$' LOOP
-    EXECUTE format('DROP TRIGGER %I ON %s', name, target);
+  -- What announces changes of these columns (the triggers of @orientor/session-cache) keeps them from being dropped. Whoever still needs it puts it in place again.
+  FOR name IN SELECT DISTINCT tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = target AND tgname ~ '^orientor_[0-9a-f]{12}_[0-9]+_row$' LOOP
+    EXECUTE format('DROP FUNCTION %s CASCADE', name);
   END LOOP;
   FOR name IN SELECT jsonb_array_elements_text(done -> 'added') LOOP
     EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', target, name);

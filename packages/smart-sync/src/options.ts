@@ -35,8 +35,8 @@ export interface SmartSyncOptions {
   /** Names of the tables, each `name` or `schema.name`; case is kept. What is left out stands in the schema of `users`. */
   readonly tables?: Partial<TableNames>
   /**
-   * Triggers of the users table called before updates, by name, that change nothing of what smart-sync reads unless the update sets it, such as one that keeps a
-   * "changed at". A bus of `@orientor/session-cache` then need not be called by every update. Default is none.
+   * Triggers BEFORE UPDATE FOR EACH ROW of the users table, by name, that change no column that smart-sync reads unless the update sets it, such as one that keeps
+   * a "changed at". The trigger of a bus then need not be called by every update. Default is none.
    */
   readonly harmlessTriggers?: readonly string[]
   /** Names of the claims; of several the first that the token has. What is left out keeps its default. */

@@ -16,7 +16,7 @@ export interface PostgresUserStoreOptions {
   /** The pool, asked for at each statement; may throw SourceUnavailable while there is none. */
   readonly pool: () => PoolLike
   readonly tables: TableNames
-  /** Triggers of the users table called before updates that change nothing of what is read. Default is none. */
+  /** Triggers BEFORE UPDATE FOR EACH ROW of the users table that change nothing of what is read unless the update sets it. Default is none. */
   readonly harmlessTriggers?: readonly string[]
   readonly clock: Clock
   /** From 0 to below 1, as Math.random(). */

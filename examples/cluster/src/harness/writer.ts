@@ -52,7 +52,7 @@ export class Writer {
     return commit
   }
 
-  /** Writes with another statement from now on, which takes the same parameters; null: with its own again. Resolves when none is under way with the former. */
+  /** Writes with another statement from now on, which takes the same parameters; null: with its own again. Resolves when none is under way with the former, unless the connection was lost meanwhile. */
   async writeWith (update: string | null): Promise<void> {
     this.#update = update ?? updateRow
     // Statements of one connection run one after another.

@@ -1,3 +1,4 @@
+import { updateOf } from '../harness/index.js'
 import type { Injected, Scenario, Stage } from './scenario.js'
 
 const hourMs = 3_600_000
@@ -27,7 +28,6 @@ $drop$`
 const grantWishes = `ALTER TABLE users ADD COLUMN IF NOT EXISTS wish text;
 CREATE OR REPLACE FUNCTION grant_wish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.first_name := NEW.wish; RETURN NEW; END $$;
 CREATE TRIGGER grant_wish BEFORE UPDATE OF wish ON users FOR EACH ROW EXECUTE FUNCTION grant_wish()`
-const writeWish = 'UPDATE users SET wish = $2 WHERE clerk_user_id = $1 AND substring(first_name FROM \'\\d+$\')::bigint < $3'
 
 async function clockShift ({ member: { process } }: Stage, ms: number): Promise<Injected> {
   process.tell({ kind: 'shift clock', ms })
@@ -152,7 +152,7 @@ export const scenarios = {
     trust: 'lost',
     async inject ({ faults, writer }) {
       await faults.sql(grantWishes)
-      await writer.writeWith(writeWish)
+      await writer.writeWith(updateOf('wish'))
       return {
         what: 'users are changed by updates of a column that nobody watches',
         async heal () {

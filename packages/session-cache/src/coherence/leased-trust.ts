@@ -68,7 +68,7 @@ const rememberedEpochs = 64
  * everything committed before it was sent has been announced and applied, provided that what announces was in order all the while: the
  * finding must bear the signature that began the epoch. Without an echo in time the line is cut and another is dialled, for ever.
  *
- * An epoch begins with the first finding on a line, and with each finding whose signature differs from the one before. It proves nothing by
+ * An epoch begins with the first finding in order on a line or after a flaw, and with each whose signature differs from the one before. It proves nothing by
  * itself, because nobody knows what was announced before that finding; the next heartbeat does.
  */
 export class LeasedTrust implements Trust {
@@ -190,6 +190,8 @@ export class LeasedTrust implements Trust {
     this.#beat = null
     this.#silence?.cancel()
     if ('flaw' in beat.finding) {
+      // While it was there changes may have gone unannounced, whatever the next finding looks like.
+      this.#signature = null
       this.#pause(beat)
       this.#become('doubtful', beat.finding.flaw)
     } else if (beat.finding.signature !== this.#signature) {

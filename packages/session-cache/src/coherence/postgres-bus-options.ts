@@ -3,6 +3,7 @@ import {
   type Clock, type OptionRule, type OptionRules, type WatchedTable
 } from '@orientor/session-contract/core'
 import { checkLeaseTimes, leaseTimeRules } from './lease-times.js'
+import { watchedTables } from './watched-tables.js'
 
 /** Options of a bus over PostgreSQL. All times are milliseconds. */
 export interface PostgresBusOptions {
@@ -45,7 +46,7 @@ export interface PostgresBusSettings extends Required<Omit<PostgresBusOptions, '
   readonly watches: readonly WatchedTable[] | null
 }
 
-/** Of what the triggers are made, unless something else is said. */
+/** Defaults of the options that triggerSql() takes too. */
 export const triggerDefaults = { channel: 'orientor_user', columnLists: true } as const
 
 type Input = { readonly [K in keyof PostgresBusOptions]-?: PostgresBusOptions[K] | undefined }
@@ -62,7 +63,7 @@ const rules: OptionRules<Input> = {
   applicationName: withDefault(named(40, /^[\w.-]+$/, 'letters, digits, underscores, points and hyphens'), 'orientor-bus'),
   installTriggers: withDefault(flag, true),
   columnLists: withDefault(flag, triggerDefaults.columnLists),
-  watches: optional(rule('a list of tables: { table, issuer, subject, revision, columns }', input => Array.isArray(input) ? input as readonly WatchedTable[] : undefined)),
+  watches: optional(watchedTables),
   clock: withDefault(clockObject, systemClock),
   random: withDefault(callable<() => number>('() => number from 0 to below 1'), Math.random)
 }

@@ -12,6 +12,7 @@ import { owner, resolveBusOptions, triggerDefaults, type PostgresBusOptions, typ
 import { poolerInTheWay, PostgresLine, type Reading } from './postgres-line.js'
 import { TriggerInstaller } from './trigger-installer.js'
 import { TrustListeners } from './trust-listeners.js'
+import { watchedTables } from './watched-tables.js'
 
 const startPatienceMs = 3000
 const firstInstallPauseMs = 100
@@ -66,6 +67,7 @@ class PostgresBus implements InvalidationBus {
     const { channel, clock, columnLists, heartbeatTimeoutMs, installTriggers } = this.#settings
     const tables = this.#settings.watches ?? watches
     if (tables.length === 0) throw invalidOption(owner, 'there is nothing to watch: the source names no tables. Give the option "watches".')
+    if (watchedTables.accept(tables) === undefined) throw invalidOption(owner, `what the source watches must be ${watchedTables.must}.`)
     this.#report = report
     this.#triggers = triggersFor(tables, channel, columnLists)
     if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#settings.connection, triggers: this.#triggers, withinMs: heartbeatTimeoutMs })
@@ -179,7 +181,7 @@ class PostgresBus implements InvalidationBus {
       this.#isInstalling = false
       if (this.trust.state.phase === 'closed') return
       if (installed.kind === 'refused') {
-        this.#once('triggers', { level: 'warn', message: `${reason}, and could not be put in place (${installed.code}). Run the SQL that comes with this message as the owner of the table`, sql: installSql(this.#triggers) })
+        this.#once('triggers', { level: 'warn', message: `${reason}. That could not be put right (${installed.code}): run the SQL that comes with this message as the owner of the table`, sql: installSql(this.#triggers) })
       }
       if (installed.kind !== 'done') this.#known?.()
       this.#installAgain = clock.setTimer(() => {

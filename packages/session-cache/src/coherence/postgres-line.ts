@@ -55,6 +55,7 @@ export class PostgresLine implements Line {
   readonly #client: pg.Client
   readonly #pulse = `orientor_pulse_${randomBytes(12).toString('hex')}`
   #pid = 0
+  #searchPath: readonly string[] = []
   #listens = false
   #leaves = false
 
@@ -81,7 +82,7 @@ export class PostgresLine implements Line {
 
   beat (n: number): void {
     const { triggers, applicationName, reports, observed } = this.#options
-    this.#query(heartbeatSql, [this.#pulse, String(n), watchedOf(triggers), `${applicationName}/`, `orientor_${triggers.id}_`], 'orientor_heartbeat').then(([row]) => {
+    this.#query(heartbeatSql, [this.#pulse, String(n), watchedOf(triggers, this.#searchPath), `${applicationName}/`, `orientor_${triggers.id}_`], 'orientor_heartbeat').then(([row]) => {
       observed({ queueUsage: Number(row?.['queue']), instances: Number(row?.['instances']) })
       reports.taken(n, judgeTriggers(triggers, row?.['tables'] ?? null))
     }).catch((error: unknown) => { this.#down(reasonOf(error)) })
@@ -140,14 +141,15 @@ export class PostgresLine implements Line {
   async #begin (): Promise<string | null> {
     const { channel, triggers, applicationName, lockTimeoutMs } = this.#options
     await this.#client.connect()
-    const [row] = await this.#query("SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.set_config('application_name', $1, false)", [`${applicationName}/${triggers.id}`])
+    const [row] = await this.#query("SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.set_config('application_name', $1, false), pg_catalog.array_to_json(pg_catalog.current_schemas(false)) AS path", [`${applicationName}/${triggers.id}`])
     this.#pid = Number(row?.['pid'])
     if (this.#pid !== (this.#client as pg.Client & { readonly processID?: number | null }).processID) return poolerInTheWay
     if (row?.['standby'] === 't') return standby
+    this.#searchPath = JSON.parse(row?.['path'] ?? '[]') as string[]
     // A session that waits for a lock does not notice that its client has gone. Transactions that notify commit one after another: while one of them
     // hangs, a line that is dialled again and again would leave one such session behind each time. Not set before a pooler is ruled out, which would hand
-    // the setting on to others.
-    await this.#client.query(`SET lock_timeout = ${lockTimeoutMs}; LISTEN ${quotedName(channel)}; LISTEN ${quotedName(this.#pulse)}`)
+    // the setting on to others. The search path: see heartbeatSql.
+    await this.#client.query(`SET lock_timeout = ${lockTimeoutMs}; SET search_path = pg_catalog, pg_temp; LISTEN ${quotedName(channel)}; LISTEN ${quotedName(this.#pulse)}`)
     return null
   }
 

@@ -35,7 +35,7 @@ function flawOf ({ table, name, body, columns, columnList }: TableTriggers, { ki
     const isListed = list.length > 0
     if (
       trigger.type !== type || trigger.conditional || trigger.foreign || trigger.body !== hash ||
-      (isListed && !(columnList && list.length === columns.length && columns.every(column => list.includes(column))))
+      (isListed && !(list.length === columnList.length && columnList.every(column => list.includes(column))))
     ) return `A trigger that announces changes of ${table} is not as it was installed`
     if (isListed && unseen.length > 0) return `The trigger ${JSON.stringify(unseen[0])} may change what is watched of ${table} where an update does not say so, which is not announced`
   }

@@ -1,24 +1,31 @@
-import { columnListOf, isBeforeUpdates, isOurs, unseenChangers } from './trigger-facts.js'
+import { columnListOf, isBeforeUpdates, isOurs, isReadAlong, unseenChangers } from './trigger-facts.js'
 import type { TriggerSet } from './trigger-set.js'
 
-/** What a heartbeat has to know of the watched tables, as its statement takes it. */
-export function watchedOf ({ tables }: TriggerSet): string {
-  return JSON.stringify(tables.map(({ table, harmless }) => ({ table, harmless })))
+/** What a heartbeat has to know of the watched tables, as its statement takes it. `searchPath`: the schemas where those without one are looked for. */
+export function watchedOf ({ tables }: TriggerSet, searchPath: readonly string[]): string {
+  return JSON.stringify(tables.map(({ schema, bareName, harmless }) => ({ schemas: schema === null ? searchPath : [schema], name: bareName, harmless })))
 }
 
 /**
  * One heartbeat: sends it into the queue and, in the same statement and so after it was sent, reads what announces. It takes the heartbeat's
  * channel and number, the watched tables (watchedOf()), how the application names of all instances begin, and how the names of the triggers do.
- * It fails on a standby, where nothing can be announced.
+ * It fails on a standby, where nothing can be announced. To be run with the search path `pg_catalog, pg_temp` only: whoever may create functions and
+ * operators in another schema could else have his own called.
  *
  * `tables` describes each watched table and whatever is read with it: partitions and tables that inherit from it. Any change of what announces, or is
- * called before updates, even one that was undone, leaves other row versions (`xmin`) behind; a rewrite, TRUNCATE included, another file.
+ * called before updates, even one that was undone, leaves other row versions (`xmin`) behind, but for a trigger that was created and dropped in between; a
+ * rewrite, TRUNCATE included, another file.
  */
 export const heartbeatSql: string = `WITH RECURSIVE tree AS (
-  SELECT w.place, w.watched, to_regclass(w.watched ->> 'table')::oid AS relid, to_regclass(w.watched ->> 'table')::oid AS root
-  FROM jsonb_array_elements($3::jsonb) WITH ORDINALITY AS w(watched, place)
+  SELECT w.place, w.watched, r.oid AS relid, r.oid AS root
+  FROM jsonb_array_elements($3::jsonb) WITH ORDINALITY AS w(watched, place) CROSS JOIN LATERAL (
+    SELECT c.oid FROM jsonb_array_elements_text(w.watched -> 'schemas') WITH ORDINALITY AS s(name, place)
+    JOIN pg_catalog.pg_namespace AS n ON n.nspname = s.name JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.watched ->> 'name'
+    ORDER BY s.place LIMIT 1
+  ) AS r
   UNION
-  SELECT t.place, t.watched, i.inhrelid, t.root FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.relid
+  SELECT t.place, t.watched, c.oid, t.root FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.relid JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+  WHERE ${isReadAlong}
 )
 SELECT pg_catalog.pg_notify($1, $2) AS sent,
   pg_catalog.pg_notification_queue_usage() AS queue,
@@ -44,7 +51,7 @@ SELECT pg_catalog.pg_notify($1, $2) AS sent,
   ) ORDER BY tree.place, c.oid) FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.relid) AS tables`
 
 /** One trigger of ours, as the heartbeat finds it. */
-export interface FoundTrigger {
+interface FoundTrigger {
   readonly name: string
   readonly enabled: string
   readonly type: number

@@ -1,19 +1,14 @@
-import { createHash } from 'node:crypto'
-import { literal, quotedName } from './quoted.js'
-import { columnListOf, isOurs, unseenChangers } from './trigger-facts.js'
+import { found, lockedTransaction } from './locked-transaction.js'
+import { literal } from './quoted.js'
+import { columnListOf, isOurs, isReadAlong, unseenChangers } from './trigger-facts.js'
 import { announcers, type TableTriggers, type TriggerSet } from './trigger-set.js'
 
 /**
- * The SQL that puts the triggers in place: idempotent, one transaction, and safe to be run by several at once. It waits for locks for a second at
- * most. Whoever runs it needs to own the tables and to be allowed to create functions in their schemas.
+ * The SQL that puts the triggers in place: idempotent, one transaction, and safe to be run by several at once. It waits for each lock for half a second at
+ * most, so that it gives up before PostgreSQL looks for a deadlock and may choose somebody else (`deadlock_timeout`, a second). Whoever runs it needs to own the tables and to be allowed to create functions in their schemas.
  */
 export function installSql (triggers: TriggerSet): string {
-  return `BEGIN;
-SET LOCAL lock_timeout = '1s';
-SELECT pg_advisory_xact_lock(7302461, 1);
-${triggers.tables.map(installTable).join('\n')}
-COMMIT;
-`
+  return lockedTransaction(triggers.tables.map(installTable), 500)
 }
 
 /** SQL for an array of text. */
@@ -22,19 +17,19 @@ function textArray (texts: readonly string[]): string {
 }
 
 function installTable ({ table, name, body, columns, columnList, harmless }: TableTriggers): string {
-  const text = `
+  return `
 DECLARE
-  target regclass := to_regclass(${literal(table)});
+  target regclass;
   home text;
   code text := ${literal(body)};
-  listed text[] := ${textArray(columnList ? columns : [])};
-  list text := ${literal(columnList ? ` OF ${columns.map(quotedName).join(', ')}` : '')};
+  listed text[] := ${textArray(columnList)};
   announcer oid;
   tree oid[];
   member record;
   wanted record;
   made boolean := false;
 BEGIN
+  ${found('target', table)}
   IF target IS NULL THEN
     RAISE EXCEPTION 'the table % does not exist', ${literal(table)} USING ERRCODE = '42P01';
   END IF;
@@ -43,7 +38,7 @@ BEGIN
   WHERE n.nspname = home AND p.proname = ${literal(name)} AND p.pronargs = 0 AND p.prosrc = code AND ${isOurs('p', '(SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = target)')};
   IF announcer IS NULL THEN
     -- Whoever owns one of that name would go on owning it if it were replaced.
-    EXECUTE format('DROP FUNCTION IF EXISTS %I.%I() CASCADE', home, ${literal(name)});
+    EXECUTE format('DROP ROUTINE IF EXISTS %I.%I() CASCADE', home, ${literal(name)});
     EXECUTE format('CREATE FUNCTION %I.%I() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', home, ${literal(name)}, code);
     announcer := format('%I.%I()', home, ${literal(name)})::regprocedure;
     made := true;
@@ -51,17 +46,19 @@ BEGIN
   -- The table, and what is read with it: partitions and tables that inherit from it. Partitions get the row trigger from their parent.
   SELECT array_agg(t.relid ORDER BY t.depth, t.relid) INTO tree FROM (
     WITH RECURSIVE below AS (
-      SELECT target::oid AS relid, 0 AS depth UNION SELECT i.inhrelid, b.depth + 1 FROM below AS b JOIN pg_catalog.pg_inherits AS i ON i.inhparent = b.relid
+      SELECT target::oid AS relid, 0 AS depth
+      UNION
+      SELECT c.oid, b.depth + 1 FROM below AS b JOIN pg_catalog.pg_inherits AS i ON i.inhparent = b.relid JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+      WHERE ${isReadAlong}
     )
     SELECT * FROM below
   ) AS t;
   IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = target AND a.attname = ANY (${textArray(columns)}) AND a.attgenerated = 'v') THEN
     RAISE EXCEPTION 'a watched column of % is a virtual generated column, which triggers do not see', target USING ERRCODE = '0A000';
   END IF;
-  IF EXISTS (SELECT FROM unnest(listed) AS l(name) WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = target AND a.attname = l.name AND NOT a.attisdropped))
+  IF EXISTS (SELECT FROM unnest(listed) AS l(name) WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = target AND a.attname = l.name AND a.attnum > 0 AND NOT a.attisdropped))
     OR EXISTS (SELECT FROM unnest(tree) AS m(relid) WHERE ${unseenChangers('m.relid', textArray(harmless))} <> '{}') THEN
     listed := '{}';
-    list := '';
   END IF;
   FOR member IN
     SELECT c.oid::regclass AS name, c.oid, c.relkind, c.relispartition FROM unnest(tree) WITH ORDINALITY AS m(relid, place) JOIN pg_catalog.pg_class AS c ON c.oid = m.relid ORDER BY m.place
@@ -70,7 +67,7 @@ BEGIN
       RAISE EXCEPTION '% is not a table, so that its changes cannot be announced', member.name USING ERRCODE = '42809';
     END IF;
     FOR wanted IN SELECT * FROM (VALUES
-      (${literal(name + announcers.row.suffix)}, 'AFTER INSERT OR DELETE OR UPDATE' || list, 'ROW', ${announcers.row.type}, listed),
+      (${literal(name + announcers.row.suffix)}, 'AFTER INSERT OR DELETE OR UPDATE' || coalesce(' OF ' || (SELECT string_agg(quote_ident(l.name), ', ') FROM unnest(listed) AS l(name)), ''), 'ROW', ${announcers.row.type}, listed),
       (${literal(name + announcers.truncate.suffix)}, 'AFTER TRUNCATE', 'STATEMENT', ${announcers.truncate.type}, '{}')
     ) AS triggers(name, events, level, type, columns) LOOP
       IF made OR NOT EXISTS (
@@ -79,9 +76,9 @@ BEGIN
           AND ${columnListOf} @> wanted.columns AND ${columnListOf} <@ wanted.columns
       ) THEN
         -- A new function under an old trigger would not wait for those who still write under the old function.
-        IF NOT (member.relispartition AND wanted.level = 'ROW') OR NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = member.oid AND t.tgname = wanted.name) THEN
-          EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', wanted.name, member.name);
-          EXECUTE format('CREATE TRIGGER %I %s ON %s FOR EACH %s EXECUTE FUNCTION %I.%I()', wanted.name, wanted.events, member.name, wanted.level, home, ${literal(name)});
+        IF NOT (member.relispartition AND member.oid <> target AND wanted.level = 'ROW') OR NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = member.oid AND t.tgname = wanted.name) THEN
+          -- Not dropped first: that would wait for readers, too.
+          EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s FOR EACH %s EXECUTE FUNCTION %I.%I()', wanted.name, wanted.events, member.name, wanted.level, home, ${literal(name)});
         END IF;
       END IF;
       IF EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = member.oid AND t.tgname = wanted.name AND t.tgenabled <> 'A') THEN
@@ -91,7 +88,4 @@ BEGIN
   END LOOP;
 END
 `
-  // Named after its content, so that nothing in it can end it.
-  const tag = `$orientor_${createHash('sha256').update(text).digest('hex').slice(0, 12)}$`
-  return `DO ${tag}${text}${tag};`
 }

@@ -23,5 +23,8 @@ export function unseenChangers (table: string, harmless: string): string {
   return `ARRAY(SELECT u.tgname::text FROM pg_catalog.pg_trigger AS u WHERE u.tgrelid = ${table} AND ${isBeforeUpdates('u')} AND u.tgenabled <> 'D' AND u.tgname <> ALL (${harmless}) ORDER BY 1)`
 }
 
+/** SQL for whether the table called `c` is read with another that it inherits from: a temporary one of another session is not. */
+export const isReadAlong: string = 'NOT pg_is_other_temp_schema(c.relnamespace)'
+
 /** SQL for the names of the columns in the column list of the trigger called `t`; empty: it is called by all updates. */
 export const columnListOf: string = 'ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[]) ORDER BY 1)'

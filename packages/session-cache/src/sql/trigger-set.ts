@@ -1,21 +1,25 @@
 import { createHash } from 'node:crypto'
 import type { WatchedTable } from '@orientor/session-contract/core'
-import { announcingBody, watchedColumns } from './announcing-function.js'
+import { announcingBody } from './announcing-body.js'
 import { quotedName } from './quoted.js'
 
 /** What announces the changes of one table. */
 export interface TableTriggers {
   /** The table, quoted. */
   readonly table: string
+  /** Its schema; null: found by the search path. */
+  readonly schema: string | null
+  /** Its name alone. */
+  readonly bareName: string
   /** Name of the function and, followed by the suffix of each announcer, of the triggers. */
   readonly name: string
   /** Body of the function. */
   readonly body: string
   /** The columns whose changes are announced. */
   readonly columns: readonly string[]
-  /** Whether an update that sets none of them is spared the trigger, where nothing else may change them then. */
-  readonly columnList: boolean
-  /** Triggers called before updates that are known to change none of them. */
+  /** Those of which an update has to set one to call the row trigger, where nothing else may change them; empty: every update calls it. */
+  readonly columnList: readonly string[]
+  /** Triggers BEFORE UPDATE FOR EACH ROW, of the table and of what is read with it, that change none of these columns unless the update sets it. */
   readonly harmless: readonly string[]
 }
 
@@ -38,15 +42,25 @@ export const announcers: Readonly<Record<'row' | 'truncate', { readonly suffix: 
   truncate: { suffix: '_truncate', type: triggerType.truncate }
 }
 
+/** The columns whose changes are announced, each once: those of the key, and those that the source names. */
+function watchedColumns ({ subject, issuer, columns }: WatchedTable): readonly string[] {
+  return [...new Set([subject, ...(typeof issuer === 'string' ? [issuer] : []), ...columns])]
+}
+
 /** What has to announce the changes of these tables on a channel; with `columnLists`, not called by updates that set nothing of what is watched. */
 export function triggersFor (watches: readonly WatchedTable[], channel: string, columnLists: boolean): TriggerSet {
-  const parts = watches.map(watch => ({
-    table: (watch.schema === undefined ? [watch.table] : [watch.schema, watch.table]).map(quotedName).join('.'),
-    body: announcingBody(watch, channel),
-    columns: watchedColumns(watch),
-    columnList: columnLists,
-    harmless: watch.harmlessTriggers ?? []
-  }))
+  const parts = watches.map(watch => {
+    const columns = watchedColumns(watch)
+    return {
+      table: (watch.schema === undefined ? [watch.table] : [watch.schema, watch.table]).map(quotedName).join('.'),
+      schema: watch.schema ?? null,
+      bareName: watch.table,
+      body: announcingBody(watch, columns, channel),
+      columns,
+      columnList: columnLists ? columns : [],
+      harmless: watch.harmlessTriggers ?? []
+    }
+  })
   const id = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 12)
   return { id, tables: parts.map((part, index) => ({ ...part, name: `orientor_${id}_${index}` })) }
 }

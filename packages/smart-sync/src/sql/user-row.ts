@@ -11,7 +11,7 @@ export const userColumns = `u.id, u.issuer, u.clerk_user_id, u.email, u.first_na
   floor(extract(epoch FROM u.tokens_valid_from) * 1000) AS valid_from_ms,
   u.revoked_sessions, u.deleted_at IS NOT NULL AS deleted, u.revision`
 
-/** What of the users table a load reads: the columns above, but for the time of the last sync, which changes no user. `harmless`: triggers of others. */
+/** What of the users table a load reads: the columns above, but for the time of the last sync, which changes no user. `harmless`: triggers of the app's own. */
 export function watchedUsers (users: string, harmless: readonly string[]): WatchedTable {
   const schema = schemaOf(users)
   return Object.freeze({

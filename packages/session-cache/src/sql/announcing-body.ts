@@ -4,20 +4,15 @@ import { literal, quotedName } from './quoted.js'
 /** How many users a transaction announces one by one; from then on it announces that all may have changed. */
 const mostAnnouncements = 1000
 
-/** The columns whose changes are announced, each once: those of the key, and those that the source names. */
-export function watchedColumns ({ subject, issuer, columns }: WatchedTable): readonly string[] {
-  return [...new Set([subject, ...(typeof issuer === 'string' ? [issuer] : []), ...columns])]
-}
-
 /**
- * A trigger for rows, not for statements: it costs less for single rows, sees what is written to a partition directly and what logical replication applies,
+ * Body of the function that announces the changes of one table. It is called by a trigger for rows, not for statements: that costs less for single rows, sees what is written to a partition directly and what logical replication applies,
  * and needs no payload that could become too long. It announces the new key with its revision and, where the key changed or the row is gone,
  * the old one without. A revision that did not grow, is of another row or is no whole number above 0 (which stands for nobody) is not announced, so that the
  * user is loaded anew in any case.
  * Whatever fails in it turns into the announcement that all may have changed: NOTIFY, the command, needs no privilege.
  */
-export function announcingBody (watch: WatchedTable, channel: string): string {
-  const rowOf = (row: string): string => `ROW(${watchedColumns(watch).map(column => `${row}.${quotedName(column)}`).join(', ')})::record`
+export function announcingBody (watch: WatchedTable, columns: readonly string[], channel: string): string {
+  const rowOf = (row: string): string => `ROW(${columns.map(column => `${row}.${quotedName(column)}`).join(', ')})::record`
   const keyOf = (row: string): string => {
     const issuer = typeof watch.issuer === 'string' ? `${row}.${quotedName(watch.issuer)}::text` : literal(watch.issuer.always)
     return `encode(sha256(convert_to(${issuer} || ' ' || ${row}.${quotedName(watch.subject)}::text, 'UTF8')), 'hex')`

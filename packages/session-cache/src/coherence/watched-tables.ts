@@ -1,0 +1,26 @@
+import { rule, type OptionRule, type WatchedTable } from '@orientor/session-contract/core'
+
+/** PostgreSQL cuts longer names, which then are not what was given (NAMEDATALEN). */
+const mostNameBytes = 63
+
+function isName (input: unknown): input is string {
+  return typeof input === 'string' && input !== '' && !input.includes('\0') && Buffer.byteLength(input) <= mostNameBytes
+}
+
+function isListOfNames (input: unknown): boolean {
+  return Array.isArray(input) && input.every(isName)
+}
+
+function isWatchedTable (input: unknown): input is WatchedTable {
+  if (typeof input !== 'object' || input === null) return false
+  const { schema, table, issuer, subject, revision, columns, harmlessTriggers } = input as Readonly<Record<string, unknown>>
+  return (schema === undefined || isName(schema)) && isName(table) && isName(subject) && (revision === null || isName(revision)) &&
+    (isName(issuer) || typeof (issuer as { always?: unknown } | null | undefined)?.always === 'string') &&
+    isListOfNames(columns) && (harmlessTriggers === undefined || isListOfNames(harmlessTriggers))
+}
+
+/** The rule for the tables that are watched. */
+export const watchedTables: OptionRule<readonly WatchedTable[]> = rule(
+  `a list of tables { schema?, table, issuer, subject, revision, columns, harmlessTriggers? }, each name a string of at most ${mostNameBytes} bytes`,
+  input => Array.isArray(input) && input.every(isWatchedTable) ? input : undefined
+)

@@ -18,7 +18,7 @@ export async function build (source: UserSource): Promise<FastifyInstance> {
   // Where a minute is too old: asks the source each time, and answers 503 rather than with a user from memory.
   app.get('/me/fresh', { config: { session: { required: true, maxStalenessMs: 0, onUnavailable: 'fail' } } }, async request => requireSessionUser(request))
 
-  // Whoever changes a user says so; the next request loads anew.
+  // Whoever changes a user says so; the next request loads anew. For insiders only: guard it.
   app.delete<{ Params: { subject: string } }>('/cached/:subject', async request => ({
     known: app.sessionCache.invalidateUser({ issuer, subject: request.params.subject })
   }))

@@ -3,7 +3,7 @@ import { ManualClock, startPgBouncer, until, withoutPgBouncer } from '@orientor/
 import pg from 'pg'
 import t from 'tap'
 import { announcementOf, changeOf } from '../src/coherence/announcement.js'
-import { postgresBus } from '../src/postgres.js'
+import { postgresBus, triggerSql } from '../src/postgres.js'
 import { busConformance, memoryBus, MemoryHub, type BusHarness } from '../src/testing.js'
 import { announced, database, hashOf, people } from './fixtures/watched-database.js'
 
@@ -173,6 +173,7 @@ t.test('a bus over PostgreSQL', async t => {
     for (const part of bad) {
       const watches = [{ ...people, ...part }]
       t.throws(() => postgresBus({ listenUrl: 'postgres://x', watches }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /option "watches" must be a list of tables .* at most 63 bytes/ }, JSON.stringify(part))
+      t.throws(() => triggerSql(watches), { code: 'ORI_CONTRACT_INVALID_OPTION' })
       await t.rejects(postgresBus({ listenUrl: 'postgres://x' }).start({ watches, report: () => {} }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /what the source watches must be a list of tables/ })
     }
   })

@@ -29,9 +29,18 @@ export function postgresBus (options: PostgresBusOptions): InvalidationBus {
   return new PostgresBus(resolveBusOptions(options))
 }
 
-/** SQL of the triggers, for whoever installs them by hand: idempotent, one transaction. The same `channel` and `columnLists` as the bus has. */
+/**
+ * SQL of the triggers, for whoever installs them by hand: idempotent, one transaction. The same `channel` and `columnLists` as the bus has.
+ *
+ * @throws ORI_CONTRACT_INVALID_OPTION when a table is not described as it has to be
+ */
 export function triggerSql (watches: readonly WatchedTable[], { channel, columnLists }: Pick<PostgresBusOptions, 'channel' | 'columnLists'> = {}): string {
-  return installSql(triggersFor(watches, channel ?? triggerDefaults.channel, columnLists ?? triggerDefaults.columnLists))
+  return installSql(triggersFor(checked(watches), channel ?? triggerDefaults.channel, columnLists ?? triggerDefaults.columnLists))
+}
+
+function checked (watches: readonly WatchedTable[]): readonly WatchedTable[] {
+  if (watchedTables.accept(watches) === undefined) throw invalidOption(owner, `what the source watches must be ${watchedTables.must}.`)
+  return watches
 }
 
 class PostgresBus implements InvalidationBus {
@@ -67,9 +76,8 @@ class PostgresBus implements InvalidationBus {
     const { channel, clock, columnLists, heartbeatTimeoutMs, installTriggers } = this.#settings
     const tables = this.#settings.watches ?? watches
     if (tables.length === 0) throw invalidOption(owner, 'there is nothing to watch: the source names no tables. Give the option "watches".')
-    if (watchedTables.accept(tables) === undefined) throw invalidOption(owner, `what the source watches must be ${watchedTables.must}.`)
+    this.#triggers = triggersFor(checked(tables), channel, columnLists)
     this.#report = report
-    this.#triggers = triggersFor(tables, channel, columnLists)
     if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#settings.connection, triggers: this.#triggers, withinMs: heartbeatTimeoutMs })
     await new Promise<void>(resolve => {
       const patience = clock.setTimer(resolve, startPatienceMs)

@@ -5,8 +5,8 @@ import { literal, quotedName } from './quoted.js'
 const mostAnnouncements = 1000
 
 /**
- * Body of the function that announces the changes of one table. It is called by a trigger for rows, not for statements: that costs less for single rows, sees what is written to a partition directly and what logical replication applies,
- * and needs no payload that could become too long. It announces the new key with its revision and, where the key changed or the row is gone,
+ * Body of the function that announces the changes of one table. It is called by a trigger for rows, not for statements: that costs less for single rows,
+ * sees what is written to a partition directly and what logical replication applies, and needs no payload that could become too long. It announces the new key with its revision and, where the key changed or the row is gone,
  * the old one without. A revision that did not grow, is of another row or is no whole number above 0 (which stands for nobody) is not announced, so that the
  * user is loaded anew in any case.
  * Whatever fails in it turns into the announcement that all may have changed: NOTIFY, the command, needs no privilege.

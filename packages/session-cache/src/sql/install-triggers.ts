@@ -5,7 +5,8 @@ import { announcers, type TableTriggers, type TriggerSet } from './trigger-set.j
 
 /**
  * The SQL that puts the triggers in place: idempotent, one transaction, and safe to be run by several at once. It waits for each lock for half a second at
- * most, so that it gives up before PostgreSQL looks for a deadlock and may choose somebody else (`deadlock_timeout`, a second). Whoever runs it needs to own the tables and to be allowed to create functions in their schemas.
+ * most, so that it gives up before PostgreSQL looks for a deadlock and may choose somebody else (`deadlock_timeout`, a second). Whoever runs it needs to
+ * own the tables and to be allowed to create functions in their schemas.
  */
 export function installSql (triggers: TriggerSet): string {
   return lockedTransaction(triggers.tables.map(installTable), 500)

@@ -1,6 +1,6 @@
-export type { Algorithm, SymmetricAlgorithm } from './algorithm.js'
+export { asymmetricAlgorithms, type Algorithm, type SymmetricAlgorithm } from './algorithm.js'
 export { readToken } from './bearer-token.js'
-export type { ClaimOptions } from './claim-options.js'
+export type { ClaimOptions, ConstantIssuer, IssuerClaimOptions, Provider, TokenType } from './claim-options.js'
 export type { ClaimRules } from './claims.js'
 export { errors, type SessionIdentityErrorCode, type SessionIdentityErrors } from './errors.js'
 export type { Fetch } from './fetch-json.js'

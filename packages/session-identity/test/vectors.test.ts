@@ -2,11 +2,13 @@ import type { JWK } from 'jose'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
 import { headerFlaw } from '../src/claims.js'
-import { JwksSource, TokenVerifier, checkByJwks, resolveOptions, trustedIssuers, type ParsedToken, type SignatureCheck } from '../src/core.js'
+import { JwksSource, TokenVerifier, checkByJwks, resolveOptions, trustedIssuers, type ParsedToken, type ResolvedIssuer, type SignatureCheck } from '../src/core.js'
 import { parseToken } from '../src/parsed-token.js'
 import { publishedRefusals, publishedVectors } from './fixtures/published-vectors.js'
 
 const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'] as const
+
+const [{ rules }] = resolveOptions({ issuer: 'https://id.example.com', algorithms }).issuers as [ResolvedIssuer]
 
 /** The check of signatures alone, with one published key: the payloads of the standards are no claims. */
 function signatureCheckBy (jwk: JWK): SignatureCheck {
@@ -51,7 +53,7 @@ t.test('One bit of payload or signature makes each example worthless.', async t 
 
 t.test('Examples with shared secrets, without a signature, detached or with an unencoded payload are refused, even if their key is published.', async t => {
   for (const { name, jwk, jws } of publishedRefusals) {
-    t.not(headerFlaw(tokenOf(jws).header, { issuer: null, audience: null, authorizedParties: null, algorithms, expiryRequired: true, clockToleranceMs: 0, maxTokenLifetimeMs: 1 }), null, `${name}: by its header`)
+    t.not(headerFlaw(tokenOf(jws).header, rules), null, `${name}: by its header`)
     t.not((await signatureCheckBy(jwk)(tokenOf(jws))).kind, 'key', `${name}: by its signature`)
   }
 })

@@ -8,7 +8,7 @@ import type { VerifyingKey } from './verifying-key.js'
 
 /** What a verifier is made of. */
 export interface TokenVerifierOptions {
-  /** One per issuer; one with `rules.issuer` null stands for every issuer that has none of its own. */
+  /** One per issuer, in the order in which their cookies count; one with `rules.issuer` null stands for every issuer that has none of its own. */
   readonly policies: readonly TokenPolicy[]
   readonly clock: Clock
   /** Most verified tokens remembered, at least 2. */
@@ -54,7 +54,7 @@ const unknownIssuer: RefusedOutcome = refused('invalid_token', 'The issuer of th
  */
 export class TokenVerifier {
   readonly #policies: ReadonlyMap<unknown, TokenPolicy>
-  readonly #anyIssuer: TokenPolicy | null
+  readonly #defaultPolicy: TokenPolicy | null
   readonly #clock: Clock
   readonly #recheckAfterMs: number
   readonly #updatedAtClaim: readonly string[] | null
@@ -64,7 +64,7 @@ export class TokenVerifier {
 
   constructor (options: TokenVerifierOptions) {
     this.#policies = new Map(options.policies.flatMap(policy => policy.rules.issuer === null ? [] : [[policy.rules.issuer, policy]]))
-    this.#anyIssuer = options.policies.find(policy => policy.rules.issuer === null) ?? null
+    this.#defaultPolicy = options.policies.find(({ rules }) => rules.issuer === null || rules.isIssuerImplied) ?? null
     this.#clock = options.clock
     this.#recheckAfterMs = options.recheckAfterMs
     this.#updatedAtClaim = options.updatedAtClaim
@@ -119,7 +119,7 @@ export class TokenVerifier {
   }
 
   #policyOf ({ claims: { iss } }: ParsedToken): TokenPolicy | null {
-    return this.#policies.get(iss) ?? this.#anyIssuer
+    return this.#policies.get(iss) ?? this.#defaultPolicy
   }
 
   /** The tokens of the first issuer that has any, the newest first. */
@@ -134,7 +134,7 @@ export class TokenVerifier {
       if (others === undefined) byPolicy.set(policy, [token])
       else others.push(token)
     }
-    for (const policy of [...this.#policies.values(), this.#anyIssuer]) {
+    for (const policy of [...this.#policies.values(), this.#defaultPolicy]) {
       const found = policy === null ? undefined : byPolicy.get(policy)
       if (found !== undefined) return { policy: policy!, tokens: found.sort((one, other) => issuedAt(other) - issuedAt(one)) }
     }

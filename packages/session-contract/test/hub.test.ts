@@ -297,6 +297,16 @@ t.test('a scope that was registered before the plugin beside it is in scope all 
   t.strictSame((await app.inject('/deeper')).json(), { user: '7' })
 })
 
+t.test('what was registered before the session plugins, such as CORS, has its headers on refusals too', async t => {
+  const app = Fastify()
+  app.addHook('onRequest', (_request, reply, done) => { reply.header('access-control-allow-origin', '*'); done() })
+  app.register(fills('identify', () => anonymous))
+  routes(app)
+  const reply = await app.inject('/required')
+  t.equal(reply.statusCode, 401)
+  t.equal(reply.headers['access-control-allow-origin'], '*')
+})
+
 t.test('an outcome that is sent as JSON holds no cause', async t => {
   const cause = Object.assign(new Error('x'), { detail: 'Key (email)=(ada@example.com)' })
   for (const outcome of [failed(cause), unavailable(5, cause)]) {

@@ -3,21 +3,24 @@ import {
 } from '@orientor/session-contract/core'
 import { asymmetricAlgorithms, type Algorithm } from './algorithm.js'
 import { claimOptionRules, issuerName, type ClaimOptions } from './claim-options.js'
+import { canDiscoverFrom, type KeyLocation } from './discovery.js'
 import type { Fetch } from './fetch-json.js'
 import type { Identify } from './identify.js'
 import { owner } from './owner.js'
+import { systemLookup, type Lookup } from './private-host.js'
+import { isWebUrl } from './web-url.js'
 
 /** One of several issuers whose tokens are accepted in one scope. What is left out is as the plugin's own option says. */
 export interface TrustedIssuer {
   /** `iss` of its tokens, compared exactly. */
   readonly issuer: string
-  /** Where it publishes its keys: an http or https URL. Default is `<issuer>/.well-known/jwks.json`. */
+  /** Where it publishes its keys: an http or https URL. Default is where it says by OpenID discovery, else `<issuer>/.well-known/jwks.json`. */
   readonly jwksUrl?: string
   /** Accepted values of `aud`. */
   readonly audience?: string | readonly string[]
   /** Accepted values of `azp`. */
   readonly authorizedParties?: readonly string[]
-  /** Accepted signature algorithms. */
+  /** Accepted signature algorithms, all asymmetric. */
   readonly algorithms?: readonly Algorithm[]
 }
 
@@ -33,11 +36,17 @@ export interface SessionIdentityOptions extends ClaimOptions {
    * of `issuer` and `jwksUrl`.
    */
   readonly issuers?: readonly TrustedIssuer[]
-  /** Where the issuer publishes its keys: an http or https URL. Default is `<issuer>/.well-known/jwks.json`. For `verify: 'jwks'` only. */
+  /**
+   * Where the issuer publishes its keys: an http or https URL. Default is the `jwks_uri` of `<issuer>/.well-known/openid-configuration` or, when
+   * that does not exist (404), `<issuer>/.well-known/jwks.json`. For `verify: 'jwks'` only.
+   */
   readonly jwksUrl?: string
   /** To be set where the cookie is read: it is what keeps a sister site's tokens out. */
   readonly authorizedParties?: readonly string[]
-  /** Accepted signature algorithms. Default is RS256; with `verify: 'fastify-jwt'`, what the application's verifier accepts. */
+  /**
+   * Accepted signature algorithms, all asymmetric. Default: what each published key says (`alg`), else what its type and curve say, RS256 for
+   * RSA; with `verify: 'fastify-jwt'`, what the application's verifier accepts.
+   */
   readonly algorithms?: readonly Algorithm[]
   /**
    * Who checks signatures: this plugin with the issuer's published keys (`jwks`), or the application's own `@fastify/jwt`. Default is
@@ -63,10 +72,11 @@ export interface SessionIdentityOptions extends ClaimOptions {
 export interface ResolvedIssuer {
   /** Null: any that the application's verifier lets through. */
   readonly issuer: string | null
-  /** Null with `verify: 'fastify-jwt'`. */
-  readonly jwksUrl: string | null
+  /** Where its keys are published; null with `verify: 'fastify-jwt'`, where the application has the key. */
+  readonly keys: KeyLocation | null
   readonly audience: readonly string[] | null
   readonly authorizedParties: readonly string[] | null
+  /** Null: what each key says, or the application's verifier. */
   readonly algorithms: readonly Algorithm[] | null
 }
 
@@ -84,9 +94,13 @@ export interface ResolvedSessionIdentityOptions {
   readonly maxTokens: number
   readonly clock: Clock
   readonly fetch: Fetch
+  /** Finds the addresses of hosts that an issuer names; null: `fetch` is the application's own, and may ask another network than this process sees. */
+  readonly lookup: Lookup | null
 }
 
-const webUrl = rule('an http or https URL without user name and password', input => isWebUrl(input) ? input as string : undefined)
+const platformFetch: Fetch = async (url, init) => await globalThis.fetch(url, init)
+
+const webUrl = rule('an http or https URL without user name and password', input => isWebUrl(input) ? input : undefined)
 const cookieName: OptionRule<string | false> = rule('the name of a cookie, or false', input => input === false || (typeof input === 'string' && /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(input)) ? input : undefined)
 
 const { audience, authorizedParties } = claimOptionRules
@@ -107,7 +121,7 @@ export function resolveOptions (input: unknown): ResolvedSessionIdentityOptions 
     cookie: withDefault(cookieName, '__session'),
     recheckAfterMs: withDefault(durationMs({ min: 0 }), 300_000),
     maxTokens: withDefault(integer({ min: 2, max: 1_000_000 }), 10_000),
-    fetch: withDefault(callable<Fetch>('(url, init) => Promise<Response>'), (url, init) => globalThis.fetch(url, init))
+    fetch: optional(callable<Fetch>('(url, init) => Promise<Response>'))
   })
   if (given.identify !== undefined) refuseBesides(input as object, ['identify', 'clock'], 'with "identify", which has rules of its own: fromJwt() and fromClerk() take them as their options')
   const verify = given.verify ?? (given.issuer === undefined && given.issuers === undefined && given.jwksUrl === undefined ? 'fastify-jwt' : 'jwks')
@@ -122,7 +136,8 @@ export function resolveOptions (input: unknown): ResolvedSessionIdentityOptions 
     recheckAfterMs: given.recheckAfterMs,
     maxTokens: given.maxTokens,
     clock: given.clock,
-    fetch: given.fetch
+    fetch: given.fetch ?? platformFetch,
+    lookup: given.fetch === undefined ? systemLookup : null
   } satisfies ResolvedSessionIdentityOptions)
 }
 
@@ -138,7 +153,7 @@ interface SingleIssuer extends IssuerValues {
 }
 
 function issuersOf (given: SingleIssuer & { readonly issuers: readonly TrustedIssuer[] | undefined }, verify: 'jwks' | 'fastify-jwt'): readonly ResolvedIssuer[] {
-  if (verify === 'fastify-jwt') return [resolvedIssuer({ ...given, issuer: given.issuer ?? null, jwksUrl: withoutJwks(given) })]
+  if (verify === 'fastify-jwt') return [resolvedIssuer({ ...given, issuer: given.issuer ?? null, keys: withoutJwks(given) })]
   return given.issuers === undefined ? [publishingIssuer(given)] : severalIssuers(given.issuers, given)
 }
 
@@ -160,12 +175,14 @@ function severalIssuers (issuers: readonly TrustedIssuer[], common: SingleIssuer
 
 function publishingIssuer ({ issuer, jwksUrl, ...values }: SingleIssuer): ResolvedIssuer {
   if (issuer === undefined) throw invalidOption(owner, 'option "issuer" is missing; it must be given with verify: "jwks", as the one accepted value of "iss", or "issuers" as a list of several.')
-  if (jwksUrl === undefined && !isWebUrl(issuer)) throw invalidOption(owner, 'option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL.')
-  return resolvedIssuer({ ...values, algorithms: values.algorithms ?? ['RS256'], issuer, jwksUrl: jwksUrl ?? `${issuer.replace(/\/+$/, '')}/.well-known/jwks.json` })
+  if (jwksUrl === undefined && !canDiscoverFrom(issuer)) {
+    throw invalidOption(owner, 'option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from.')
+  }
+  return resolvedIssuer({ ...values, issuer, keys: Object.freeze(jwksUrl === undefined ? { discoverFrom: issuer } : { jwksUrl }) })
 }
 
-function resolvedIssuer ({ issuer, jwksUrl, audience, authorizedParties, algorithms }: IssuerValues & Pick<ResolvedIssuer, 'issuer' | 'jwksUrl'>): ResolvedIssuer {
-  return Object.freeze({ issuer, jwksUrl, audience: audience ?? null, authorizedParties: authorizedParties ?? null, algorithms: algorithms ?? null })
+function resolvedIssuer ({ issuer, keys, audience, authorizedParties, algorithms }: IssuerValues & Pick<ResolvedIssuer, 'issuer' | 'keys'>): ResolvedIssuer {
+  return Object.freeze({ issuer, keys, audience: audience ?? null, authorizedParties: authorizedParties ?? null, algorithms: algorithms ?? null })
 }
 
 function withoutJwks (given: { readonly jwksUrl: string | undefined, readonly issuers: unknown }): null {
@@ -177,10 +194,4 @@ function refuseBesides (input: object, allowed: readonly string[], where: string
   for (const [name, value] of Object.entries(input)) {
     if (value !== undefined && !allowed.includes(name)) throw invalidOption(owner, `option "${name}" must not be given ${where}.`)
   }
-}
-
-function isWebUrl (input: unknown): boolean {
-  if (typeof input !== 'string' || !URL.canParse(input)) return false
-  const { protocol, username, password } = new URL(input)
-  return (protocol === 'https:' || protocol === 'http:') && username === '' && password === ''
 }

@@ -1,3 +1,4 @@
+import { asymmetricAlgorithms } from './algorithm.js'
 import type { ClaimRules } from './claims.js'
 import { errors } from './errors.js'
 import { JwksSource } from './jwks-source.js'
@@ -25,10 +26,13 @@ export interface TrustedIssuers {
 export function trustedIssuers (options: ResolvedSessionIdentityOptions, appVerifier: () => AppVerifier = noVerifier): TrustedIssuers {
   const sources: JwksSource[] = []
   const policies = options.issuers.map((trusted): TokenPolicy => {
-    if (trusted.jwksUrl === null) return { rules: rulesOf(trusted, options, false), signature: checkByApp(appVerifier) }
-    const source = new JwksSource({ url: trusted.jwksUrl, fetch: options.fetch, clock: options.clock })
+    if (trusted.keys === null) return { rules: rulesOf(trusted, options, false), signature: checkByApp(appVerifier) }
+    const { keys: location, algorithms } = trusted
+    const { fetch, lookup, clock } = options
+    const source = new JwksSource({ location, algorithms, fetch, lookup, clock })
     sources.push(source)
-    return { rules: rulesOf(trusted, options, true), signature: checkByJwks(source) }
+    // Which algorithm goes with which key is for the key to say; a shared secret goes with none.
+    return { rules: rulesOf({ ...trusted, algorithms: algorithms ?? asymmetricAlgorithms }, options, true), signature: checkByJwks(source) }
   })
   return { policies, sources }
 }

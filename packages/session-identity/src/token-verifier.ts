@@ -49,7 +49,6 @@ export class TokenVerifier {
   readonly #recheckAfterMs: number
   readonly #updatedAtClaim: readonly string[] | null
   readonly #cache: TokenCache
-  readonly #flights = new Map<string, Promise<Identity | Unresolved>>()
   readonly #counts = { hits: 0, verified: 0, pending: 0, refused: 0, unavailable: 0 }
 
   constructor (options: TokenVerifierOptions) {
@@ -66,11 +65,14 @@ export class TokenVerifier {
    * form or claims. All requests that carry a token share one frozen identity.
    *
    * Never throws and never rejects for what a token holds. Answers `refused` (`invalid_request` for what is no bearer token at all,
-   * else `invalid_token`), `anonymous` for a session that is still pending, `unavailable` when there are no keys to check with.
+   * else `invalid_token`), `anonymous` for a session that is still pending, `unavailable` when there are no keys to check with or
+   * none that the token was signed with, and newer ones cannot be had in time.
+   *
+   * @param mayWait - whether a token of an unknown key may wait up to 2 s for keys that are not fetched before a cooldown ends
    */
-  identify (token: string): Sync<Identity | Unresolved> {
+  identify (token: string, mayWait = false): Sync<Identity | Unresolved> {
     const known = this.#cache.get(token, this.#clock.now())
-    if (known === null) return this.#verify(token)
+    if (known === null) return this.#verify(token, mayWait)
     this.#counts.hits++
     return known
   }
@@ -79,9 +81,7 @@ export class TokenVerifier {
     return Object.freeze({ ...this.#counts, cachedTokens: this.#cache.size })
   }
 
-  #verify (text: string): Sync<Identity | Unresolved> {
-    const flight = this.#flights.get(text)
-    if (flight !== undefined) return flight.then(found => this.#count(found))
+  #verify (text: string, mayWait: boolean): Sync<Identity | Unresolved> {
     const token = parseToken(text)
     if (token.kind === 'refused') return this.#count(token)
     const policy = this.#policies.get(token.claims['iss']) ?? this.#anyIssuer
@@ -89,11 +89,9 @@ export class TokenVerifier {
     // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
     const flaw = headerFlaw(token.header, policy.rules) ?? claimsFlaw(token.claims, policy.rules, this.#clock.now())
     if (flaw !== null) return this.#count(refused('invalid_token', flaw))
-    const signer = policy.signature(token)
+    const signer = policy.signature(token, mayWait)
     if (!(signer instanceof Promise)) return this.#count(this.#accept(token, policy, signer))
-    const verification = signer.then(settled => this.#accept(token, policy, settled)).finally(() => { this.#flights.delete(text) })
-    this.#flights.set(text, verification)
-    return verification.then(found => this.#count(found))
+    return signer.then(settled => this.#count(this.#accept(token, policy, settled)))
   }
 
   #accept ({ text, claims }: ParsedToken, { rules }: TokenPolicy, signer: VerifyingKey | Unresolved): Identity | Unresolved {
@@ -103,6 +101,8 @@ export class TokenVerifier {
     const flaw = claimsFlaw(claims, rules, nowMs)
     if (flaw !== null) return refused('invalid_token', flaw)
     if (isPending(claims)) return anonymous
+    const known = this.#cache.get(text, nowMs)
+    if (known !== null) return known // Another request came with the token meanwhile.
     const identity = identityOfClaims(claims, this.#updatedAtClaim)
     const { fromMs, untilMs } = validityOf(claims, rules)
     if (signer.trusted) this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, nowMs + this.#recheckAfterMs) })

@@ -8,6 +8,7 @@ import { ManualClock, until } from '@orientor/test-kit'
 import { TokenVerifier, resolveOptions, trustedIssuers, type JwksSource, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
 import { readKeySet } from '../src/verifying-key.js'
+import { identifyAfterCooldown } from './fixtures/after-cooldown.js'
 import { KeyEndpoint } from './fixtures/key-endpoint.js'
 import { ecKey, forge, issuer, jwkOf, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
 
@@ -128,6 +129,7 @@ t.test('A flood of unknown kids and bad signatures costs at most one fetch per f
   }
   let failed = 0
   let passed = 0
+  let refused = 0
   for (let step = 0; step < 600; step++) {
     clock.advance(100)
     const claims = sessionClaims(clock.now())
@@ -135,10 +137,16 @@ t.test('A flood of unknown kids and bad signatures costs at most one fetch per f
       ? forge(first, { header: { alg: 'RS256', kid: `kid_${step}_${index}` }, claims, signature: randomBytes(256) })
       : sessionToken(sameKid, clock.now(), { jti: step })))
     if (step % 20 === 0 && (await verifier.identify(token({ jti: step }))).kind !== 'identity') failed++
-    for (const { kind } of await Promise.all(flood)) if (kind !== 'refused') passed++
+    for (const found of await Promise.all(flood)) {
+      if (found.kind === 'refused') refused++
+      else if (found.kind !== 'unavailable' || found.cause !== null) passed++
+    }
   }
   t.same([failed, passed], [0, 0])
-  t.ok(startedAt.length >= 11 && startedAt.length <= 13, `${startedAt.length} fetches in 60 s`)
+  t.equal(refused, 4, 'the first fetch began with them; all others come to a cooldown, and their fetch is made without them')
+  const flood = Array.from({ length: 20 }, (_, index) => sessionToken(index < 10 ? second : sameKid, clock.now(), { jti: index }))
+  for (const found of await identifyAfterCooldown(verifier, clock, flood)) t.match(found, { kind: 'refused' }, 'who comes after a pause is refused by the fetch that begins then')
+  t.ok(startedAt.length >= 13 && startedAt.length <= 15, `${startedAt.length} fetches in 70 s`)
   t.ok(startedAt.every((at, index) => index === 0 || at - startedAt[index - 1]! >= 5000))
 })
 
@@ -150,7 +158,7 @@ for (const [name, next] of [['under a new kid', second], ['under the same kid', 
     t.equal(await subjectOf(verifier.identify(old)), 'user_old')
     clock.advance(1000)
     endpoint.publish([next])
-    t.equal((await verifier.identify(token({ jti: 1 }, next))).kind, 'refused', 'not known yet, and the last fetch was a second ago')
+    t.match(await verifier.identify(token({ jti: 1 }, next)), { kind: 'unavailable', retryAfterMs: 4000, cause: null }, 'not known yet, and the last fetch was a second ago')
     t.equal(endpoint.calls, 1)
     clock.advance(4000) // Nobody asks.
     await clock.settle()
@@ -163,6 +171,7 @@ for (const [name, next] of [['under a new kid', second], ['under the same kid', 
     t.equal(rejected, 0)
     t.equal(endpoint.calls, 2)
     t.equal((await verifier.identify(old)).kind, 'refused', 'the old key is gone, and its tokens with it')
+    t.equal(endpoint.calls, 3)
     source.close()
   })
 
@@ -261,9 +270,11 @@ t.test('A set is bounded in keys and in depth; one beyond is a fault of the endp
     await verifier.identify(token())
     endpoint.answer = () => new Response(body)
     clock.advance(5000)
-    t.match(await verifier.identify(token({}, second)), { kind: 'refused' }, name)
-    t.match(source.stats, { failures: 1, keys: 1 }, name)
+    t.match(await verifier.identify(token({}, second)), { kind: 'unavailable', cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' } }, `${name}: says nothing of a token`)
+    t.match(source.stats, { failures: 1, keys: 1, failing: 'keys' }, name)
     t.equal(await subjectOf(verifier.identify(token({ sub: 'user_2' }))), 'user_2', name)
+    endpoint.publish([first])
+    t.match(await identifyAfterCooldown(verifier, clock, [token({}, second)]), [{ kind: 'refused' }], `${name}: over, and the token is refused`)
     source.close()
   }
   const most = readKeySet({ keys: Array.from({ length: 100 }, (_, index) => ({ ...jwkOf(second), kid: `kid_${index}` })) }, [])
@@ -271,9 +282,10 @@ t.test('A set is bounded in keys and in depth; one beyond is a fault of the endp
 })
 
 t.test('Several keys under one kid all count, and each only for what it signed.', async t => {
-  const { verifier, token } = setup([sameKid, first, second])
+  const { verifier, token, clock } = setup([sameKid, first, second])
   t.equal(await subjectOf(verifier.identify(token())), 'user_1')
   t.equal(await subjectOf(verifier.identify(token({}, sameKid))), 'user_1')
+  clock.advance(5000)
   t.equal(await subjectOf(verifier.identify(token({}, rsaKey('ins_1')))), 'The signature of the token is not valid')
 })
 
@@ -350,7 +362,8 @@ t.test('Tokens of every allowed algorithm are verified, remembered by the end of
   }
   const clock = new ManualClock()
   const jwks = { keys: Object.entries(keys).map(([alg, { publicKey }]) => ({ ...publicKey.export({ format: 'jwk' }), kid: alg, alg, use: 'sig' })) }
-  const { verifier, component } = verifierOf({ issuer, clock, algorithms: Object.keys(keys) as Array<keyof typeof keys>, fetch: async () => Response.json(jwks) })
+  const { verifier, component } = verifierOf({ issuer, jwksUrl: `${issuer}/keys`, clock, fetch: async () => Response.json(jwks) })
+  const forgeries: string[] = []
   const lengths: number[] = []
   for (const [alg, { privateKey }] of Object.entries(keys)) {
     const token = await new SignJWT(sessionClaims(clock.now(), { sub: alg })).setProtectedHeader({ alg, kid: alg }).sign(privateKey)
@@ -360,9 +373,11 @@ t.test('Tokens of every allowed algorithm are verified, remembered by the end of
     const [header, payload, signature] = token.split('.') as [string, string, string]
     lengths.push(signature.length)
     const forged = Buffer.from(JSON.stringify(sessionClaims(clock.now(), { sub: 'user_evil' }))).toString('base64url')
-    t.match(await verifier.identify(`${header}.${forged}.${signature}`), { kind: 'refused' }, `${alg}: another payload under the good signature`)
-    t.match(await verifier.identify(`${header}.${payload}.${signature.slice(-43)}`), { kind: 'refused' }, `${alg}: the end of the signature alone`)
+    // Another payload under the good signature, and the end of the signature alone.
+    forgeries.push(`${header}.${forged}.${signature}`, `${header}.${payload}.${signature.slice(-43)}`)
   }
+  for (const text of forgeries) t.match(await verifier.identify(text), { kind: /^(refused|unavailable)$/ })
+  for (const found of await identifyAfterCooldown(verifier, clock, forgeries)) t.match(found, { kind: 'refused' })
   t.same(lengths, [342, 683, 342, 86, 128, 176, 86, 86])
   t.match(component.stats(), { verified: 8, hits: 8, cachedTokens: 8 })
 })

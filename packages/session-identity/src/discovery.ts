@@ -89,7 +89,7 @@ export class Discovery implements KeyPlace {
   async #discover (signal: AbortSignal): Promise<string> {
     const { issuer, lookup, clock } = this.#options
     const document = await this.#document(signal)
-    const url = document === null ? `${baseOf(issuer)}/.well-known/jwks.json` : await jwksUrlIn(document, issuer, lookup)
+    const url = document === null ? `${baseOf(issuer)}/.well-known/jwks.json` : await jwksUrlIn(document.content, issuer, lookup)
     if (!signal.aborted) {
       this.#found = { url, atMs: clock.monotonic() }
       this.#isDoubtful = false

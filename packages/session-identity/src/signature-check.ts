@@ -6,38 +6,43 @@ import type { ParsedToken } from './parsed-token.js'
 import { keysFor, type PublishedKey, type VerifyingKey } from './verifying-key.js'
 
 /**
- * Says who signed a token: a key, or why that is not known. Never throws for what a token holds.
+ * Begins the check of the tokens that one request carries.
  *
- * @param mayWait - whether the caller may wait for keys that are not fetched before a cooldown ends
+ * @param mayWait - whether the request may wait for keys that are not fetched before a cooldown ends
  */
-export type SignatureCheck = (token: ParsedToken, mayWait: boolean) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
+export type SignatureCheck = (mayWait: boolean) => SignerOf
+
+/** Says who signed a token: a key, or why that is not known. Never throws for what a token holds. */
+export type SignerOf = (token: ParsedToken) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
 
 const unknownKey: RefusedOutcome = refused('invalid_token', 'The key of the token is not known')
 const badSignature: RefusedOutcome = refused('invalid_token', 'The signature of the token is not valid')
 const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not accepted by the verifier of the application')
 
 /**
- * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer may rotate under
- * the same `kid`, is refused only once a load that began after it came has brought no key of its either; until then the answer is
- * `unavailable`: it may be good. So it is as long as there are no keys.
+ * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer may
+ * rotate under the same `kid`, is refused only once a load that began after the request came has brought no key of its either; until
+ * then, and as long as there are no keys, the answer is `unavailable`: the token may be good.
  */
 export function checkByJwks (source: JwksSource): SignatureCheck {
   const signerAmong = sharedCheck()
-  return async (token, mayWait) => {
+  return mayWait => {
     const arrival = source.arrival()
-    let checked: readonly PublishedKey[] | null = null
-    let answer: PublishedKey | RefusedOutcome = unknownKey
-    for (;;) {
-      const { keys } = source
-      if (keys !== checked) {
-        checked = keys
-        answer = await signerAmong(keys, token)
-        if (answer.kind === 'key') return answer
-      } else if (source.isLoadedSince(arrival)) {
-        return answer
-      } else {
-        const late = await source.newerKeys(arrival, mayWait)
-        if (late !== null) return late
+    return async token => {
+      let checked: readonly PublishedKey[] | null = null
+      let answer: PublishedKey | RefusedOutcome = unknownKey
+      for (;;) {
+        const { keys } = source
+        if (keys !== checked) {
+          checked = keys
+          answer = await signerAmong(keys, token)
+          if (answer.kind === 'key') return answer
+        } else if (source.isLoadedSince(arrival)) {
+          return answer
+        } else {
+          const late = await source.newerKeys(arrival, mayWait)
+          if (late !== null) return late
+        }
       }
     }
   }
@@ -56,7 +61,7 @@ export interface AppVerifier {
 export function checkByApp (verifier: () => AppVerifier): SignatureCheck {
   const lasting: VerifyingKey = { kind: 'key', trusted: true }
   const once: VerifyingKey = { kind: 'key', trusted: false }
-  return token => {
+  const signerOf: SignerOf = token => {
     try {
       const app = verifier()
       app.verify(token.text)
@@ -65,6 +70,7 @@ export function checkByApp (verifier: () => AppVerifier): SignatureCheck {
       return notAccepted
     }
   }
+  return () => signerOf
 }
 
 type SignerCheck = (keys: readonly PublishedKey[], token: ParsedToken) => Promise<PublishedKey | RefusedOutcome>

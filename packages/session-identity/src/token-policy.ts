@@ -1,8 +1,7 @@
-import { asymmetricAlgorithms } from './algorithm.js'
 import type { ClaimRules } from './claims.js'
 import { errors } from './errors.js'
 import { JwksSource } from './jwks-source.js'
-import type { ResolvedIssuer, ResolvedSessionIdentityOptions } from './options.js'
+import type { ResolvedSessionIdentityOptions } from './options.js'
 import { checkByApp, checkByJwks, type AppVerifier, type SignatureCheck } from './signature-check.js'
 
 /** What the tokens of one issuer are held to. */
@@ -25,20 +24,14 @@ export interface TrustedIssuers {
  */
 export function trustedIssuers (options: ResolvedSessionIdentityOptions, appVerifier: () => AppVerifier = noVerifier): TrustedIssuers {
   const sources: JwksSource[] = []
-  const policies = options.issuers.map((trusted): TokenPolicy => {
-    if (trusted.keys === null) return { rules: rulesOf(trusted, options, false), signature: checkByApp(appVerifier) }
-    const { keys: location, algorithms } = trusted
-    const { fetch, lookup, clock } = options
-    const source = new JwksSource({ location, algorithms, fetch, lookup, clock })
+  const { fetch, lookup, clock } = options
+  const policies = options.issuers.map(({ rules, keys }): TokenPolicy => {
+    if (keys === null) return { rules, signature: checkByApp(appVerifier) }
+    const source = new JwksSource({ ...keys, fetch, lookup, clock })
     sources.push(source)
-    // Which algorithm goes with which key is for the key to say; a shared secret goes with none.
-    return { rules: rulesOf({ ...trusted, algorithms: algorithms ?? asymmetricAlgorithms }, options, true), signature: checkByJwks(source) }
+    return { rules, signature: checkByJwks(source) }
   })
   return { policies, sources }
-}
-
-function rulesOf ({ issuer, audience, authorizedParties, algorithms }: ResolvedIssuer, { clockToleranceMs, maxTokenLifetimeMs }: ResolvedSessionIdentityOptions, expiryRequired: boolean): ClaimRules {
-  return { issuer, audience, authorizedParties, algorithms, expiryRequired, clockToleranceMs, maxTokenLifetimeMs }
 }
 
 function noVerifier (): never {

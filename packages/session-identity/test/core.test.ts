@@ -202,17 +202,45 @@ t.test('A known token is found synchronously, without a promise.', async t => {
   t.ok(promises > 0, 'the counter does count')
 })
 
-t.test('No more tokens are remembered than maxTokens, and the latest are among them.', t => {
+t.test('As many tokens as maxTokens says are found again, in whatever order they come, and no more than twice as many are held.', t => {
   const identity = createIdentity({ issuer, subject: 'user_1' })
-  const tokens = Array.from({ length: 43 }, (_, index) => signed(`token ${index}`))
-  const remembered = tokens.filter(text => {
-    const cache = new TokenCache(10)
-    for (const other of tokens) cache.set(other, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
-    t.ok(cache.size <= 10)
-    return cache.get(text, 0) !== null // Asked once only, as asking moves what is held.
+  const verified = { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } } as const
+  const shareOfHits = (maxTokens: number, active: number, pick: (turn: number) => number): number => {
+    const cache = new TokenCache(maxTokens)
+    const tokens = Array.from({ length: active }, (_, index) => signed(`token ${index}`))
+    let hits = 0
+    const turns = 20 * active
+    for (let turn = 0; turn < active + turns; turn++) {
+      const token = tokens[turn < active ? turn : pick(turn) % active]!
+      if (cache.get(token, 0) !== null) hits++
+      else cache.set(token, verified)
+    }
+    return hits / turns
+  }
+  const orders: Record<string, (turn: number) => number> = {
+    'round robin': turn => turn,
+    backwards: turn => -turn - 1 + 1_000_000_000,
+    scattered: turn => Number(BigInt(turn) * 2_654_435_761n % 4_294_967_296n),
+    'two turns each': turn => turn >> 1
+  }
+  for (const [order, pick] of Object.entries(orders)) {
+    for (const [maxTokens, active] of [[1000, 950], [1000, 1000], [10, 10], [2, 2]] as const) {
+      const share = shareOfHits(maxTokens, active, pick)
+      t.ok(share >= 0.99, `${order}, ${active} active tokens under maxTokens: ${maxTokens}: ${share}`)
+    }
+  }
+  const cache = new TokenCache(10)
+  const tokens = Array.from({ length: 200 }, (_, index) => signed(`token ${index}`))
+  for (const token of tokens) cache.set(token, verified)
+  t.ok(cache.size <= 10)
+  // From the latest back: asking for one moves it, and may drop what is older.
+  const held = tokens.filter(token => {
+    const again = new TokenCache(10)
+    for (const other of tokens) again.set(other, verified)
+    return again.get(token, 0) !== null
   })
-  t.ok(remembered.length >= 5 && remembered.length <= 10, `${remembered.length} remembered`)
-  t.same(remembered, tokens.slice(-remembered.length))
+  t.ok(held.length >= 10 && held.length <= 20, `${held.length} are held`)
+  t.same(held, tokens.slice(-held.length), 'the latest')
   t.end()
 })
 
@@ -437,7 +465,7 @@ t.test('With the application\'s verifier the claims are still ours to judge, and
   const clock = new ManualClock()
   const asked: string[] = []
   const app = { verify (token: string) { asked.push(token); if (token.endsWith('A')) throw new Error('no') } }
-  const options = resolveOptions({ clock })
+  const options = resolveOptions({ clock, requireExpiry: false })
   const verifier = new TokenVerifier({ ...options, ...trustedIssuers(options, () => app) })
   const unsigned = (claims: object, header: object = { alg: 'HS256' }, end = 'BBBB'): string => `${encode(header)}.${encode(claims)}.${end}`
   const good = unsigned({ iss: 'urn:app', sub: 'user_1' })
@@ -477,11 +505,12 @@ t.test('Instruments read the counters, and their labels hold results only.', asy
   })
 })
 
-t.test('A token is read from the Authorization header, else from the cookie, and from nowhere else.', async t => {
+t.test('A token is read from the Authorization header, else from cookies of the form of a token, and from nowhere else.', async t => {
   const read = (authorization: string | undefined, cookie?: string, name: string | null = '__session'): string => {
     const found = readToken({ authorization, cookie }, authorization === undefined ? [] : ['Host', 'x', 'authorization', authorization], name)
     if (typeof found === 'string') return `token ${found}`
-    return found.kind === 'refused' ? found.error : found.kind
+    if (!('kind' in found)) return `cookies ${found.join(' ')}`
+    return found.kind === 'refused' ? found.error ?? '' : found.kind
   }
   const table: ReadonlyArray<readonly [header: string | undefined, cookie: string | undefined, expected: string]> = [
     [undefined, undefined, 'anonymous'],
@@ -491,6 +520,7 @@ t.test('A token is read from the Authorization header, else from the cookie, and
     ['Bearer  a.b.c', undefined, 'token a.b.c'],
     ['Bearer a b', undefined, 'token a b'],
     ['Bearer a.b.c', '__session=d.e.f', 'token a.b.c'],
+    ['Bearer opaque', '__session=d.e.f', 'token opaque'],
     ['Bearer', '__session=d.e.f', 'invalid_request'],
     ['Bearer ', '__session=d.e.f', 'invalid_request'],
     ['Bearer   ', undefined, 'invalid_request'],
@@ -498,32 +528,45 @@ t.test('A token is read from the Authorization header, else from the cookie, and
     ['Bearer,a.b.c', undefined, 'invalid_request'],
     ['Bearer=a.b.c', undefined, 'invalid_request'],
     ['"Bearer" a.b.c', undefined, 'invalid_request'],
-    ['', '__session=d.e.f', 'invalid_request'],
     [' Bearer a.b.c', undefined, 'invalid_request'],
-    ['Basic dXNlcjpwYXNz', '__session=d.e.f', 'anonymous'],
-    ['BearerToken a.b.c', undefined, 'anonymous'],
-    ['DPoP a.b.c', undefined, 'anonymous'],
+    // Another scheme, or an empty header, falls through to the cookie.
+    ['', undefined, 'anonymous'],
+    ['', '__session=d.e.f', 'cookies d.e.f'],
+    ['  ', '__session=d.e.f', 'cookies d.e.f'],
+    ['Basic dXNlcjpwYXNz', undefined, 'anonymous'],
+    ['Basic dXNlcjpwYXNz', '__session=d.e.f', 'cookies d.e.f'],
+    ['BearerToken a.b.c', '__session=d.e.f', 'cookies d.e.f'],
+    ['DPoP a.b.c', '__session=d.e.f', 'cookies d.e.f'],
+    ['Negotiate', '__session=d.e.f', 'cookies d.e.f'],
     ['a.b.c', undefined, 'anonymous'],
-    [undefined, '__session=d.e.f', 'token d.e.f'],
-    [undefined, 'a=1; __session=d.e.f; b=2', 'token d.e.f'],
-    [undefined, 'a=1;__session = d.e.f ;b', 'token d.e.f'],
-    [undefined, '__session=d.e.f; __session=d.e.f', 'token d.e.f'],
-    [undefined, '__session=d.e.f; __session=g.h.i', 'invalid_request'],
+    [undefined, '__session=d.e.f', 'cookies d.e.f'],
+    [undefined, 'a=1; __session=d.e.f; b=2', 'cookies d.e.f'],
+    [undefined, 'a=1;__session = d.e.f ;b', 'cookies d.e.f'],
+    [undefined, '__session=d.e.f; __session=d.e.f', 'cookies d.e.f'],
+    [undefined, '__session=d.e.f; __session=g.h.i', 'cookies d.e.f g.h.i'],
     [undefined, '__session=', 'anonymous'],
     [undefined, '__session', 'anonymous'],
-    [undefined, '__session_a1b2-_34=d.e.f', 'token d.e.f'],
-    [undefined, '__session_a1b2c3d4=g.h.i; __session=d.e.f', 'token d.e.f'],
-    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i', 'invalid_request'],
-    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=d.e.f', 'token d.e.f'],
-    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i; __session=j.k.l', 'token j.k.l'],
+    [undefined, '__session_a1b2-_34=d.e.f', 'cookies d.e.f'],
+    [undefined, '__session_a1b2c3d4=g.h.i; __session=d.e.f', 'cookies g.h.i d.e.f'],
+    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i', 'cookies d.e.f g.h.i'],
+    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=d.e.f', 'cookies d.e.f'],
+    // Cookies of other uses under the same name.
+    [undefined, '__session=%7B%22theme%22%3A1%7D', 'anonymous'],
+    [undefined, '__session=s%3A1234.abcd; __session_a1b2c3d4=d.e.f', 'cookies d.e.f'],
+    [undefined, '__session="d.e.f"', 'anonymous'],
+    [undefined, '__session=a.b.c.d.e; __session=a.b; __session=.b.c; __session=1234', 'anonymous'],
     [undefined, '__session_short=d.e.f; __sessions=d.e.f; x__session=d.e.f; __session-a1b2c3d4=d.e.f; __session_a1b2c3.4=d.e.f', 'anonymous'],
     [undefined, '__Session=d.e.f; __session%3Dd.e.f; __session%5Fa1b2c3d4=d.e.f', 'anonymous'],
     [undefined, '', 'anonymous']
   ]
   for (const [header, cookie, expected] of table) t.equal(read(header, cookie), expected, `${JSON.stringify(header)} ${JSON.stringify(cookie)}`)
   t.equal(read(undefined, '__session=d.e.f', null), 'anonymous', 'cookies switched off')
-  t.equal(read(undefined, 'sid=d.e.f; __session=g.h.i', 'sid'), 'token d.e.f', 'a name of one\'s own')
-  t.match(readToken({ authorization: 'Bearer a.b.c' }, ['Authorization', 'Bearer a.b.c', 'AUTHORIZATION', 'Bearer d.e.f'], null), { error: 'invalid_request' }, 'Node.js drops the second line')
+  t.equal(read('Basic x', '__session=d.e.f', null), 'anonymous')
+  t.equal(read(undefined, 'sid=d.e.f; __session=g.h.i', 'sid'), 'cookies d.e.f', 'a name of one\'s own')
+  for (const more of [{}, { cookie: '__session=a.b.c' }]) {
+    t.match(readToken({ authorization: 'Bearer a.b.c', ...more }, ['Authorization', 'Bearer a.b.c', 'AUTHORIZATION', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' }, 'Node.js drops the second line')
+    t.match(readToken({ authorization: '', ...more }, ['Authorization', '', 'Authorization', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' })
+  }
 })
 
 t.test('Options are complete and frozen, and a wrong one says what, the rule and what was received.', async t => {
@@ -531,23 +574,41 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
   t.same(plain, {
     verify: 'jwks',
     identify: null,
-    issuers: [{ issuer: 'https://id.example.com/', keys: { discoverFrom: 'https://id.example.com/' }, audience: ['api'], authorizedParties: null, algorithms: null }],
+    issuers: [{
+      keys: { location: { discoverFrom: 'https://id.example.com/' }, algorithms: null },
+      rules: {
+        issuer: 'https://id.example.com/',
+        isIssuerImplied: false,
+        audience: ['api'],
+        audienceClaim: ['aud'],
+        authorizedParties: null,
+        provider: null,
+        tokenTypes: null,
+        subject: null,
+        algorithms: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
+        expiryRequired: true,
+        clockToleranceMs: 5000,
+        maxTokenLifetimeMs: 86_400_000
+      }
+    }],
     cookie: '__session',
     updatedAtClaim: null,
-    clockToleranceMs: 5000,
-    maxTokenLifetimeMs: 86_400_000,
     recheckAfterMs: 300_000,
-    maxTokens: 10_000
+    maxTokens: 10_000,
+    hub: { refuse: undefined, refuseAs: undefined }
   })
   t.ok(Object.isFrozen(resolveOptions({ issuer })))
   t.type(lookup, 'function', 'where the platform fetches')
   t.equal(resolveOptions({ issuer, fetch }).lookup, null, 'the network of another fetch is not ours to look at')
-  t.match(resolveOptions({ issuer: 'urn:issuer', jwksUrl: 'http://127.0.0.1/keys' }).issuers, [{ keys: { jwksUrl: 'http://127.0.0.1/keys' } }])
-  t.match(resolveOptions(undefined), { verify: 'fastify-jwt', issuers: [{ issuer: null, keys: null, algorithms: null }] })
-  t.match(resolveOptions({ verify: 'fastify-jwt', issuer, cookie: false }), { verify: 'fastify-jwt', issuers: [{ issuer, keys: null }], cookie: null })
-  t.strictSame(resolveOptions({ audience: 'api', algorithms: ['ES256'], issuers: [{ issuer: 'https://a.example.com' }, { issuer: 'urn:b', jwksUrl: 'https://b.example.com/keys', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }] }).issuers, [
-    { issuer: 'https://a.example.com', keys: { discoverFrom: 'https://a.example.com' }, audience: ['api'], authorizedParties: null, algorithms: ['ES256'] },
-    { issuer: 'urn:b', keys: { jwksUrl: 'https://b.example.com/keys' }, audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }
+  t.match(resolveOptions({ issuer: 'urn:issuer', jwksUrl: 'http://127.0.0.1/keys' }).issuers, [{ keys: { location: { jwksUrl: 'http://127.0.0.1/keys' } } }])
+  t.match(resolveOptions(undefined), { verify: 'fastify-jwt', issuers: [{ keys: null, rules: { issuer: null, algorithms: null } }] })
+  t.match(resolveOptions({ verify: 'fastify-jwt', issuer, cookie: false }), { verify: 'fastify-jwt', issuers: [{ keys: null, rules: { issuer, isIssuerImplied: false } }], cookie: null })
+  t.match(resolveOptions({ issuer: { always: 'my-app' } }), { verify: 'fastify-jwt', issuers: [{ keys: null, rules: { issuer: 'my-app', isIssuerImplied: true } }] })
+  t.match(resolveOptions({ issuer, maxTokenLifetimeMs: 30 * 86_400_000, recheckAfterMs: 30 * 86_400_000 }), { recheckAfterMs: 2_592_000_000, issuers: [{ rules: { maxTokenLifetimeMs: 2_592_000_000 } }] }, 'a claim\'s duration is no timer')
+  t.match(resolveOptions({ issuer, refuse: 'always', refuseAs: 'error' }), { hub: { refuse: 'always', refuseAs: 'error' } })
+  t.match(resolveOptions({ audience: 'api', algorithms: ['ES256'], issuers: [{ issuer: 'https://a.example.com' }, { issuer: 'urn:b', jwksUrl: 'https://b.example.com/keys', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }] }).issuers, [
+    { keys: { location: { discoverFrom: 'https://a.example.com' }, algorithms: ['ES256'] }, rules: { issuer: 'https://a.example.com', audience: ['api'], authorizedParties: null, algorithms: ['ES256'] } },
+    { keys: { location: { jwksUrl: 'https://b.example.com/keys' }, algorithms: ['RS256'] }, rules: { issuer: 'urn:b', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] } }
   ], 'what an issuer leaves out is as the plugin\'s own option says')
   const identify: Identify = () => anonymous
   t.match(resolveOptions({ identify, clock: new ManualClock() }), { identify, issuers: [] })
@@ -566,7 +627,18 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
     [{ identify: () => anonymous, issuer }, /option "issuer" must not be given with "identify"/],
     [{ identify: () => anonymous, verify: 'jwks' }, /option "verify" must not be given with "identify"/],
     [{ identify: 'jwt' }, /option "identify" must be a function/],
-    [{ issuer: 'https://a b' }, /option "issuer" must be a non-empty string without white space; received "https:\/\/a b"/],
+    [{ issuer: 'https://a b' }, /option "issuer" must be a non-empty string without white space, or \{ always: 'such a string' \}; received "https:\/\/a b"/],
+    [{ issuer: { always: 'a b' } }, /option "issuer" must be/],
+    [{ issuer: { always: 'my-app', issuer } }, /option "issuer" must be/],
+    [{ issuer: { always: 'my-app' }, verify: 'jwks' }, /option "issuer" must be a name with verify: "jwks"/],
+    [{ issuer, provider: 'auth0' }, /option "provider" must be one of "clerk", "oidc"/],
+    [{ issuer, tokenTypes: ['at+jwt'] }, /option "audience" is missing; it must be given where "tokenTypes" names "at\+jwt"/],
+    [{ issuer, tokenTypes: ['JWE'] }, /tokenTypes/],
+    [{ issuer, subject: [] }, /subject/],
+    [{ issuer, audienceClaim: 5 }, /audienceClaim/],
+    [{ issuer, requireExpiry: 'no' }, /requireExpiry/],
+    [{ issuer, maxTokenLifetimeMs: Infinity }, /maxTokenLifetimeMs/],
+    [{ issuer, refuse: 'never' }, /option "refuse" must be one of "required", "always"/],
     [{ issuer: '' }, /issuer/],
     [{ issuer: 'urn:issuer' }, /option "jwksUrl" is missing/],
     [{ issuer: 'https://id.example.com/?tenant=1' }, /option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL without query and fragment/],

@@ -16,7 +16,7 @@ const configurationUrl = `${issuer}/.well-known/openid-configuration`
 const jwksUrl = 'https://keys.example.net/app'
 
 /** An issuer that says where its keys are, and a verifier that is told the issuer and nothing else. */
-function setup (input: SessionIdentityOptions = {}, configuration: unknown = { issuer, jwks_uri: jwksUrl }) {
+function setup (input: SessionIdentityOptions & { readonly issuer?: string } = {}, configuration: unknown = { issuer, jwks_uri: jwksUrl }) {
   const web = new Web()
   web.publish(configurationUrl, configuration)
   web.publishKeys(jwksUrl, key)

@@ -1,20 +1,19 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { fastify } from 'fastify'
 import { SignJWT } from 'jose'
 import t from 'tap'
-import type { Identity, Unresolved } from '@orientor/session-contract/core'
-import { ManualClock } from '@orientor/test-kit'
+import { ManualClock, until } from '@orientor/test-kit'
 import { TokenVerifier, resolveOptions, trustedIssuers, type Fetch, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
+import sessionIdentity from '../src/index.js'
 import { identifyAfterCooldown } from './fixtures/after-cooldown.js'
 import { KeyEndpoint } from './fixtures/key-endpoint.js'
-import { forge, issuer, jwkOf, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
+import { forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
 
 const first = rsaKey('ins_1')
 const second = rsaKey('ins_2')
 const sameKid = rsaKey('ins_1')
 const jwksUrl = `${issuer}/keys`
-
-type Found = Identity | Unresolved
 
 /** A verifier that has just fetched the first key: the cooldown of 5 s begins. */
 async function setup (input: SessionIdentityOptions = {}) {
@@ -29,7 +28,7 @@ async function setup (input: SessionIdentityOptions = {}) {
 }
 
 /** What has become of a request by now; null: it waits. */
-async function soFar (found: Promise<Found> | Found): Promise<Found | null> {
+async function soFar<T> (found: Promise<T> | T): Promise<T | null> {
   return await Promise.race([Promise.resolve(found), new Promise<null>(resolve => { setImmediate(resolve, null) })])
 }
 
@@ -235,7 +234,7 @@ t.test('A fetch that fails proves nothing: with old keys in use a token of anoth
       fault(endpoint)
       clock.advance(5000)
       const found = [verifier.identify(token(by)), verifier.identify(token(by, 1), true)]
-      await clock.settle()
+      await until('a fetch', () => endpoint.calls === 2)
       clock.advance(2000)
       const why = { kind: 'unavailable', cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' } }
       for (const one of found) t.match(await one, why, name)
@@ -276,4 +275,48 @@ t.test('Closing lets those go that wait, and leaves no timer behind.', async t =
   clock.advance(60_000)
   await clock.settle()
   t.equal(endpoint.calls, 1)
+})
+
+t.test('A route that requires a session waits for the key of a new token, in the header or a cookie; a public one and identify() do not.', async t => {
+  const clock = new ManualClock()
+  const endpoint = new KeyEndpoint([first])
+  const log: string[] = []
+  const app = fastify({ logger: { level: 'warn', stream: { write: (line: string) => { log.push(line) } } } })
+  await app.register(sessionIdentity, { issuer, jwksUrl, fetch: endpoint.fetch, clock, authorizedParties: [party] })
+  app.get('/closed', { config: { session: { required: true } } }, request => request.identity?.subject)
+  app.get('/open', request => request.sessionOutcome?.kind)
+  t.teardown(async () => { await app.close() })
+  const token = (by: SigningKey, sub: string): string => sessionToken(by, clock.now(), { sub })
+  const get = (url: string, headers: object): Promise<readonly [status: number, body: string, retryAfter: unknown]> => app.inject({ url, headers: { ...headers } })
+    .then(({ statusCode, body, headers }) => [statusCode, statusCode === 200 ? body : '', headers['retry-after']] as const)
+  const bearer = (text: string): object => ({ authorization: `Bearer ${text}` })
+  t.same(await get('/closed', bearer(token(first, 'user_1'))), [200, 'user_1', undefined])
+  endpoint.publish([first, second])
+  t.same(await get('/closed', bearer(token(second, 'user_2'))), [503, '', '5'], 'it would wait too long')
+  clock.advance(3500)
+  const ours = token(second, 'user_2')
+  const waiting = [get('/closed', bearer(ours)), get('/closed', { cookie: `__session=${token(second, 'user_3')}` }), get('/closed', bearer(token(sameKid, 'user_4')))]
+  await clock.settle(20)
+  t.same(await Promise.all(waiting.map(soFar)), [null, null, null])
+  t.same(await get('/open', bearer(ours)), [200, 'unavailable', undefined])
+  t.same(await get('/open', { cookie: `__session=${ours}` }), [200, 'unavailable', undefined])
+  t.match(await app.sessionIdentity.identify(ours), { kind: 'unavailable', retryAfterMs: 1500, cause: null })
+  clock.advance(1500)
+  t.same(await Promise.all(waiting), [[200, 'user_2', undefined], [200, 'user_3', undefined], [401, '', undefined]])
+  t.same(await get('/open', bearer(ours)), [200, 'identified', undefined])
+  t.same(log, [], 'nothing of it is for the operator to read')
+})
+
+t.test('Several cookies of unknown keys are judged by one fetch, that began after the request came.', async t => {
+  const { clock, endpoint, verifier, token } = await setup()
+  clock.advance(4000)
+  const bad = [token(second, 1), token(sameKid, 2), token(second, 3)]
+  const found = verifier.identifyCookies(bad, null, true)
+  const passing = verifier.identifyCookies([...bad, token(first, 4)], null, true)
+  t.match(await verifier.identifyCookies(bad, null), notYet(1000))
+  t.equal(await soFar(found), null)
+  clock.advance(1000)
+  t.match(await found, { kind: 'anonymous' }, 'and none is any credentials')
+  t.match(await passing, { kind: 'identity' })
+  t.equal(endpoint.calls, 2)
 })

@@ -21,7 +21,7 @@ export class Advice {
 
   /** Warns of issuers whose tokens are accepted whomever they are meant for. Clerk's session tokens name no audience. */
   onStart (): void {
-    const issuers = this.#options.issuers.filter(({ rules, jwksUrl }) => jwksUrl !== null && rules.audience === null && rules.provider !== 'clerk').map(({ rules }) => rules.issuer)
+    const issuers = this.#options.issuers.filter(({ rules, keys }) => keys !== null && rules.audience === null && rules.provider !== 'clerk').map(({ rules }) => rules.issuer)
     if (issuers.length === 0) return
     this.#log.warn({ issuers }, `${owner}: option "audience" is not set, so any token of this issuer is accepted, whomever it is meant for, ID tokens of other clients among them. Set "audience" to what "aud" of your API's tokens says`)
   }

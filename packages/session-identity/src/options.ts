@@ -7,17 +7,20 @@ import {
   claimOptionRules, claimRulesOf, issuerClaimRules, issuerName, type ClaimOptions, type CommonClaimValues, type ConstantIssuer, type IssuerClaimOptions, type IssuerClaimValues
 } from './claim-options.js'
 import type { ClaimRules } from './claims.js'
+import { canDiscoverFrom, type KeyLocation } from './discovery.js'
 import type { Fetch } from './fetch-json.js'
 import type { Identify } from './identify.js'
 import { owner } from './owner.js'
+import { systemLookup, type Lookup } from './private-host.js'
+import { isWebUrl } from './web-url.js'
 
 /** One of several issuers whose tokens are accepted in one scope. What is left out is as the plugin's own option says. */
 export interface TrustedIssuer extends IssuerClaimOptions {
   /** `iss` of its tokens, compared exactly. */
   readonly issuer: string
-  /** Where it publishes its keys: an http or https URL. Default is `<issuer>/.well-known/jwks.json`. */
+  /** Where it publishes its keys: an http or https URL. Default is where it says by OpenID discovery, else `<issuer>/.well-known/jwks.json`. */
   readonly jwksUrl?: string
-  /** Accepted signature algorithms. */
+  /** Accepted signature algorithms, all asymmetric. */
   readonly algorithms?: readonly Algorithm[]
 }
 
@@ -33,11 +36,17 @@ export interface SessionIdentityOptions extends ClaimOptions, SessionHubOptions 
    * of `issuer` and `jwksUrl`. In this order their cookies count.
    */
   readonly issuers?: readonly TrustedIssuer[]
-  /** Where the issuer publishes its keys: an http or https URL. Default is `<issuer>/.well-known/jwks.json`. For `verify: 'jwks'` only. */
+  /**
+   * Where the issuer publishes its keys: an http or https URL. Default is the `jwks_uri` of `<issuer>/.well-known/openid-configuration` or, when
+   * that does not exist (404), `<issuer>/.well-known/jwks.json`. For `verify: 'jwks'` only.
+   */
   readonly jwksUrl?: string
   /** To be set where the cookie is read: it is what keeps a sister site's tokens out, and other sites' requests in the user's name. */
   readonly authorizedParties?: readonly string[]
-  /** Accepted signature algorithms. Default is RS256; with `verify: 'fastify-jwt'`, what the application's verifier accepts. */
+  /**
+   * Accepted signature algorithms, all asymmetric. Default: what each published key says (`alg`), else what its type and curve say, RS256 for
+   * RSA; with `verify: 'fastify-jwt'`, what the application's verifier accepts.
+   */
   readonly algorithms?: readonly Algorithm[]
   /**
    * Who checks signatures: this plugin with the issuer's published keys (`jwks`), or the application's own `@fastify/jwt`. Default is
@@ -66,12 +75,19 @@ export interface SessionIdentityOptions extends ClaimOptions, SessionHubOptions 
   readonly fetch?: Fetch
 }
 
+/** The published keys of an issuer. */
+export interface IssuerKeys {
+  readonly location: KeyLocation
+  /** What keys without an `alg` may verify; null: what their type and curve say. */
+  readonly algorithms: readonly Algorithm[] | null
+}
+
 /** One accepted issuer with every value set. */
 export interface ResolvedIssuer {
   /** What its tokens are held to; `rules.issuer` null: any issuer that the application's verifier lets through. */
   readonly rules: ClaimRules
-  /** Null with `verify: 'fastify-jwt'`. */
-  readonly jwksUrl: string | null
+  /** The keys that it publishes; null with `verify: 'fastify-jwt'`, where the application has the key. */
+  readonly keys: IssuerKeys | null
 }
 
 /** The options with every value set and every rule between them kept. */
@@ -86,11 +102,15 @@ export interface ResolvedSessionIdentityOptions {
   readonly maxTokens: number
   readonly clock: Clock
   readonly fetch: Fetch
+  /** Finds the addresses of hosts that an issuer names; null: `fetch` is the application's own, and may ask another network than this process sees. */
+  readonly lookup: Lookup | null
   /** What is passed through to the hub. */
   readonly hub: HubOptionValues
 }
 
-const webUrl = rule('an http or https URL without user name and password', input => isWebUrl(input) ? input as string : undefined)
+const platformFetch: Fetch = async (url, init) => await globalThis.fetch(url, init)
+
+const webUrl = rule('an http or https URL without user name and password', input => isWebUrl(input) ? input : undefined)
 const cookieName: OptionRule<string | false> = rule('the name of a cookie, or false', input => input === false || (typeof input === 'string' && /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(input)) ? input : undefined)
 
 const ofOneIssuer = { ...issuerClaimRules, jwksUrl: optional(webUrl), algorithms: optional(listOf(oneOf(asymmetricAlgorithms), { min: 1 })) }
@@ -111,7 +131,7 @@ export function resolveOptions (input: unknown): ResolvedSessionIdentityOptions 
     cookie: withDefault(cookieName, '__session'),
     recheckAfterMs: withDefault(durationMs({ min: 0, max: Number.MAX_SAFE_INTEGER }), 300_000),
     maxTokens: withDefault(integer({ min: 2, max: 1_000_000 }), 10_000),
-    fetch: withDefault(callable<Fetch>('(url, init) => Promise<Response>'), (url, init) => globalThis.fetch(url, init))
+    fetch: optional(callable<Fetch>('(url, init) => Promise<Response>'))
   })
   if (given.identify !== undefined) refuseBesides(input as object, ['identify', 'clock', 'refuse', 'refuseAs'], 'with "identify", which has rules of its own: fromJwt() and fromClerk() take them as their options')
   const verify = given.verify ?? (typeof given.issuer !== 'string' && given.issuers === undefined && given.jwksUrl === undefined ? 'fastify-jwt' : 'jwks')
@@ -124,7 +144,8 @@ export function resolveOptions (input: unknown): ResolvedSessionIdentityOptions 
     recheckAfterMs: given.recheckAfterMs,
     maxTokens: given.maxTokens,
     clock: given.clock,
-    fetch: given.fetch,
+    fetch: given.fetch ?? platformFetch,
+    lookup: given.fetch === undefined ? systemLookup : null,
     hub: Object.freeze({ refuse: given.refuse, refuseAs: given.refuseAs })
   } satisfies ResolvedSessionIdentityOptions)
 }
@@ -142,7 +163,7 @@ interface PluginValues extends IssuerValues, CommonClaimValues {
 function issuersOf (given: PluginValues, verify: 'jwks' | 'fastify-jwt'): readonly ResolvedIssuer[] {
   if (verify === 'fastify-jwt') {
     for (const name of ['jwksUrl', 'issuers'] as const) if (given[name] !== undefined) throw invalidOption(owner, `option "${name}" must not be given with verify: "fastify-jwt", which has its own key.`)
-    return [Object.freeze({ rules: claimRulesOf(given.issuer, given, given, given.algorithms ?? null), jwksUrl: null })]
+    return [Object.freeze({ rules: claimRulesOf(given.issuer, given, given, given.algorithms ?? null), keys: null })]
   }
   return given.issuers === undefined ? [publishingIssuer(given, given)] : severalIssuers(given.issuers, given)
 }
@@ -163,10 +184,14 @@ function publishingIssuer (of: IssuerValues, common: CommonClaimValues): Resolve
   const { issuer, jwksUrl, algorithms } = of
   if (issuer === undefined) throw invalidOption(owner, 'option "issuer" is missing; it must be given with verify: "jwks", as the one accepted value of "iss", or "issuers" as a list of several.')
   if (typeof issuer === 'object') throw invalidOption(owner, 'option "issuer" must be a name with verify: "jwks", where each issuer has keys of its own; { always } is for verify: "fastify-jwt" and fromJwt().')
-  if (jwksUrl === undefined && !isWebUrl(issuer)) throw invalidOption(owner, 'option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL.')
+  if (jwksUrl === undefined && !canDiscoverFrom(issuer)) {
+    throw invalidOption(owner, 'option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from.')
+  }
+  const location = Object.freeze(jwksUrl === undefined ? { discoverFrom: issuer } : { jwksUrl })
   return Object.freeze({
-    rules: claimRulesOf(issuer, of, common, algorithms ?? ['RS256']),
-    jwksUrl: jwksUrl ?? `${issuer.replace(/\/+$/, '')}/.well-known/jwks.json`
+    // Which algorithm goes with which key is for the key to say; a shared secret goes with none.
+    rules: claimRulesOf(issuer, of, common, algorithms ?? asymmetricAlgorithms),
+    keys: Object.freeze({ location, algorithms: algorithms ?? null })
   })
 }
 
@@ -174,10 +199,4 @@ function refuseBesides (input: object, allowed: readonly string[], where: string
   for (const [name, value] of Object.entries(input)) {
     if (value !== undefined && !allowed.includes(name)) throw invalidOption(owner, `option "${name}" must not be given ${where}.`)
   }
-}
-
-function isWebUrl (input: unknown): boolean {
-  if (typeof input !== 'string' || !URL.canParse(input)) return false
-  const { protocol, username, password } = new URL(input)
-  return (protocol === 'https:' || protocol === 'http:') && username === '' && password === ''
 }

@@ -24,11 +24,12 @@ declare module 'fastify' {
 export interface SessionIdentity {
   /**
    * Verifies a token that came by another way than a request's header or cookie, such as the first message of a WebSocket. What is no string at all
-   * is refused as `invalid_request`; nothing that a client can send makes it throw.
+   * is refused as `invalid_request`; nothing that a client can send makes it throw. A token of a key that is not known yet is `unavailable` until the
+   * next fetch of the keys: it does not wait, as a request to a route that requires a session does.
    *
    * @throws ORI_IDENTITY_NOT_BY_TOKEN where the option `identify` is in use
    */
-  identify: TokenVerifier['identify']
+  identify (token: string): ReturnType<TokenVerifier['identify']>
   /** Counts since the start, by the rules of TokenVerifierStats. */
   stats (): SessionIdentityStats
 }
@@ -48,12 +49,12 @@ function byToken (fastify: FastifyInstance, hub: SessionHub, options: ResolvedSe
   const advice = new Advice(options, fastify.log)
 
   advice.onStart()
-  hub.fill('identify', owner, request => {
+  hub.fill('identify', owner, (request, { required }) => {
     const { headers, rawHeaders } = request.raw
     const credentials = readToken(headers, rawHeaders, cookie)
-    if (typeof credentials === 'string') return verifier.identify(credentials)
+    if (typeof credentials === 'string') return verifier.identify(credentials, required)
     if ('kind' in credentials) return credentials
-    return advice.onCookie(verifier.identifyCookies(credentials, crossSiteOrigin(request)))
+    return advice.onCookie(verifier.identifyCookies(credentials, crossSiteOrigin(request), required))
   })
   hub.observe(component)
   fastify.decorate('sessionIdentity', Object.freeze<SessionIdentity>({ identify: token => verifier.identify(token), stats: component.stats }))

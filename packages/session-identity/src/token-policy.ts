@@ -24,9 +24,10 @@ export interface TrustedIssuers {
  */
 export function trustedIssuers (options: ResolvedSessionIdentityOptions, appVerifier: () => AppVerifier = noVerifier): TrustedIssuers {
   const sources: JwksSource[] = []
-  const policies = options.issuers.map(({ rules, jwksUrl }): TokenPolicy => {
-    if (jwksUrl === null) return { rules, signature: checkByApp(appVerifier) }
-    const source = new JwksSource({ url: jwksUrl, fetch: options.fetch, clock: options.clock })
+  const { fetch, lookup, clock } = options
+  const policies = options.issuers.map(({ rules, keys }): TokenPolicy => {
+    if (keys === null) return { rules, signature: checkByApp(appVerifier) }
+    const source = new JwksSource({ ...keys, fetch, lookup, clock })
     sources.push(source)
     return { rules, signature: checkByJwks(source) }
   })

@@ -1,7 +1,8 @@
 import { anonymous, refused, type Clock, type Identity, type RefusedOutcome, type Sync, type Unresolved } from '@orientor/session-contract/core'
-import { isOfClerk, isPending, tokenFlaw, validityOf } from './claims.js'
+import { isOfClerk, isPending, tokenFlaw, validityOf, type ClaimRules } from './claims.js'
 import { identityOfClaims } from './identity-of-claims.js'
 import { notAToken, parseToken, type ParsedToken } from './parsed-token.js'
+import type { SignerOf } from './signature-check.js'
 import { TokenCache } from './token-cache.js'
 import type { TokenPolicy } from './token-policy.js'
 import type { VerifyingKey } from './verifying-key.js'
@@ -59,7 +60,6 @@ export class TokenVerifier {
   readonly #recheckAfterMs: number
   readonly #updatedAtClaim: readonly string[] | null
   readonly #cache: TokenCache
-  readonly #flights = new Map<string, Promise<Identity | Unresolved>>()
   readonly #counts = { hits: 0, verified: 0, pending: 0, refused: 0, unavailable: 0 }
 
   constructor (options: TokenVerifierOptions) {
@@ -76,9 +76,12 @@ export class TokenVerifier {
    * form or claims. All requests that carry a token share one frozen identity.
    *
    * Never throws and never rejects for what it is given. Answers `refused` (`invalid_request` for what is no bearer token at all, or no
-   * string; else `invalid_token`), `anonymous` for a session that is still pending, `unavailable` when there are no keys to check with.
+   * string; else `invalid_token`), `anonymous` for a session that is still pending, `unavailable` when there are no keys to check with, or
+   * none that the token was signed with and newer ones cannot be had in time.
+   *
+   * @param mayWait - whether a token of an unknown key may wait, up to 2 s, for keys that are not fetched before a cooldown ends
    */
-  identify (token: string): Sync<Identity | Unresolved> {
+  identify (token: string, mayWait = false): Sync<Identity | Unresolved> {
     if (typeof token !== 'string') return this.#count(notAToken)
     const known = this.#cache.get(token, this.#clock.now())
     if (known !== null) {
@@ -89,7 +92,7 @@ export class TokenVerifier {
     if (parsed.kind === 'refused') return this.#count(parsed)
     const policy = this.#policyOf(parsed)
     if (policy === null) return this.#count(unknownIssuer)
-    return this.#counted(this.#check(parsed, policy))
+    return this.#counted(this.#check(parsed, policy.rules, policy.signature(mayWait)))
   }
 
   /**
@@ -97,12 +100,13 @@ export class TokenVerifier {
    * by `iat`; at most four signatures are checked. Synchronous as identify() is.
    *
    * Never throws, never rejects, and refuses nothing: a cookie that is not good is no credentials, so the outcome is `anonymous` where none
-   * is. It is `unavailable` where one may be good and there are no keys to check it with.
+   * is. It is `unavailable` where one may be good and there is no key to check it with.
    *
    * @param crossSiteOrigin - the origin of a request that another site may have caused: cookies count for issuers only whose `authorizedParties` name
    *   it; null: no such request
+   * @param mayWait - as identify() has it
    */
-  identifyCookies (tokens: readonly string[], crossSiteOrigin: string | null): Sync<Identity | Unresolved> {
+  identifyCookies (tokens: readonly string[], crossSiteOrigin: string | null, mayWait = false): Sync<Identity | Unresolved> {
     if (tokens.length === 1 && crossSiteOrigin === null) {
       const known = this.#cache.get(tokens[0]!, this.#clock.now())
       if (known !== null) {
@@ -111,7 +115,7 @@ export class TokenVerifier {
       }
     }
     const candidates = this.#candidates(tokens, crossSiteOrigin)
-    return candidates === null ? anonymous : this.#firstGood(candidates, 0, 0, null)
+    return candidates === null ? anonymous : this.#firstGood(candidates, candidates.policy.signature(mayWait), 0, 0, null)
   }
 
   stats (): TokenVerifierStats {
@@ -141,7 +145,7 @@ export class TokenVerifier {
     return null
   }
 
-  #firstGood (candidates: Candidates, from: number, checked: number, undecided: Unresolved | null): Sync<Identity | Unresolved> {
+  #firstGood (candidates: Candidates, signerOf: SignerOf, from: number, checked: number, undecided: Unresolved | null): Sync<Identity | Unresolved> {
     const { policy, tokens } = candidates
     for (let at = from; at < tokens.length; at++) {
       const token = tokens[at]!
@@ -154,8 +158,10 @@ export class TokenVerifier {
       if (tokenFlaw(token, policy.rules, nowMs) !== null) continue
       if (checked === maxSignatures) break
       checked++
-      const found = this.#check(token, policy)
-      if (found instanceof Promise) return found.then(settled => this.#isFinal(settled) ? this.#count(settled) : this.#firstGood(candidates, at + 1, checked, undecided ?? asUndecided(settled)))
+      const found = this.#check(token, policy.rules, signerOf)
+      if (found instanceof Promise) {
+        return found.then(settled => this.#isFinal(settled) ? this.#count(settled) : this.#firstGood(candidates, signerOf, at + 1, checked, undecided ?? asUndecided(settled)))
+      }
       if (this.#isFinal(found)) return this.#count(found)
       undecided ??= asUndecided(found)
     }
@@ -168,21 +174,16 @@ export class TokenVerifier {
     return kind === 'identity' || kind === 'anonymous'
   }
 
-  /** Checks a token that was not found. Requests that carry it at once share one check. */
-  #check (token: ParsedToken, policy: TokenPolicy): Sync<Identity | Unresolved> {
-    const flight = this.#flights.get(token.text)
-    if (flight !== undefined) return flight
+  /** Checks a token that was not found. */
+  #check (token: ParsedToken, rules: ClaimRules, signerOf: SignerOf): Sync<Identity | Unresolved> {
     // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
-    const flaw = tokenFlaw(token, policy.rules, this.#clock.now())
+    const flaw = tokenFlaw(token, rules, this.#clock.now())
     if (flaw !== null) return refused('invalid_token', flaw)
-    const signer = policy.signature(token)
-    if (!(signer instanceof Promise)) return this.#accept(token, policy, signer)
-    const verification = signer.then(settled => this.#accept(token, policy, settled)).finally(() => { this.#flights.delete(token.text) })
-    this.#flights.set(token.text, verification)
-    return verification
+    const signer = signerOf(token)
+    return signer instanceof Promise ? signer.then(settled => this.#accept(token, rules, settled)) : this.#accept(token, rules, signer)
   }
 
-  #accept (token: ParsedToken, { rules }: TokenPolicy, signer: VerifyingKey | Unresolved): Identity | Unresolved {
+  #accept (token: ParsedToken, rules: ClaimRules, signer: VerifyingKey | Unresolved): Identity | Unresolved {
     if (signer.kind !== 'key') return signer
     const nowMs = this.#clock.now()
     // Keys may have taken seconds to come.
@@ -190,6 +191,8 @@ export class TokenVerifier {
     if (flaw !== null) return refused('invalid_token', flaw)
     const { text, header, claims } = token
     if (isOfClerk(header, rules) && isPending(claims)) return anonymous
+    const known = this.#cache.get(text, nowMs)
+    if (known !== null) return known // Another request came with the token meanwhile.
     const identity = identityOfClaims(claims, rules, this.#updatedAtClaim)
     const { fromMs, untilMs } = validityOf(claims, rules)
     if (signer.trusted) this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, nowMs + this.#recheckAfterMs) })

@@ -97,12 +97,14 @@ t.test('Every way to be wrong has its status, challenge and problem document.', 
   ]
   t.equal((await app.inject({ url: '/closed', headers: bearer(token()) })).statusCode, 200)
   for (const [name, headers, status, challenge, code] of table) {
+    if (name === 'another key') clock.advance(5000) // Keys are fetched for it, and that is what refuses it.
     const response = await app.inject({ url: '/closed', headers })
     t.equal(response.statusCode, status, name)
     t.match(response.headers['www-authenticate'], challenge, name)
     t.match(response.headers, { 'cache-control': 'no-store', 'content-type': /^application\/problem\+json/ }, name)
     t.match(response.json(), { status, code }, name)
     t.notMatch(response.body + String(response.headers['www-authenticate']), /user_|evil|sess_/, `${name}: no claim in the answer`)
+    if (name === 'another key') clock.advance(5000)
     const open = await app.inject({ url: '/open', headers })
     t.equal(open.statusCode, 200, `${name}, where no session is required`)
   }
@@ -318,16 +320,18 @@ t.test('A child scope may trust another issuer, and each scope keeps to its own.
 
 t.test('One scope may trust several issuers, each by keys of its own from a real server.', async t => {
   const [ours, theirs] = [await keyServer(t), await keyServer(t, another)]
+  const clock = new ManualClock({ now: Date.now() })
   const app = fastify()
-  await app.register(sessionIdentity, { issuers: [{ issuer: ours }, { issuer: theirs }] })
+  await app.register(sessionIdentity, { clock, issuers: [{ issuer: ours }, { issuer: theirs }] })
   app.get('/closed', { config: { session: { required: true } } }, request => request.identity?.key)
   t.teardown(async () => { await app.close() })
   const closed = async (token: string): Promise<string> => (await app.inject({ url: '/closed', headers: bearer(token) })).body
   t.equal(await closed(sessionToken(key, Date.now(), { iss: ours })), `${ours} user_1`)
   t.equal(await closed(sessionToken(another, Date.now(), { iss: theirs })), `${theirs} user_1`)
+  clock.advance(5000)
   t.match(await closed(sessionToken(key, Date.now(), { iss: theirs })), /The key of the token is not known/)
   t.match(await closed(sessionToken(another, Date.now(), { iss: 'https://third.example' })), /The issuer of the token is not accepted/)
-  t.match(app.sessionIdentity.stats(), { verified: 2, refused: 2, keyFetches: 2 })
+  t.match(app.sessionIdentity.stats(), { verified: 2, refused: 2, keyFetches: 3 })
 })
 
 t.test('Alone the plugin decorates the request, and its types hold.', async t => {

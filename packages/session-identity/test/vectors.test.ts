@@ -2,7 +2,7 @@ import type { JWK } from 'jose'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
 import { headerFlaw } from '../src/claims.js'
-import { JwksSource, TokenVerifier, checkByJwks, resolveOptions, trustedIssuers, type ParsedToken, type ResolvedIssuer, type SignatureCheck } from '../src/core.js'
+import { JwksSource, TokenVerifier, checkByJwks, resolveOptions, trustedIssuers, type ParsedToken, type ResolvedIssuer, type SignerOf } from '../src/core.js'
 import { parseToken } from '../src/parsed-token.js'
 import { publishedRefusals, publishedVectors } from './fixtures/published-vectors.js'
 
@@ -10,9 +10,10 @@ const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 
 const [{ rules }] = resolveOptions({ issuer: 'https://id.example.com', algorithms }).issuers as [ResolvedIssuer]
 
-/** The check of signatures alone, with one published key: the payloads of the standards are no claims. */
-function signatureCheckBy (jwk: JWK): SignatureCheck {
-  return checkByJwks(new JwksSource({ url: 'https://id.example.com', fetch: async () => Response.json({ keys: [jwk] }), clock: new ManualClock() }))
+/** The check of signatures alone, with one published key, fetched whenever it does not fit: the payloads of the standards are no claims. */
+function signatureCheckBy (jwk: JWK): SignerOf {
+  const location = { jwksUrl: 'https://id.example.com' }
+  return checkByJwks(new JwksSource({ location, algorithms, cooldownMs: 0, fetch: async () => Response.json({ keys: [jwk] }), clock: new ManualClock() }))(false)
 }
 
 function tokenOf (jws: string): ParsedToken {

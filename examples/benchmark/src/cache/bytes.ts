@@ -20,7 +20,7 @@ export interface Bytes {
 export async function bytesPer (what: keyof Bytes, count: number): Promise<number> {
   const nowMs = Date.now()
   const verifier = (): TokenVerifier => new TokenVerifier({
-    policies: resolveOptions({ issuer }).issuers.map(({ rules }) => ({ rules, signature: () => signer })),
+    policies: resolveOptions({ issuer }).issuers.map(({ rules }) => ({ rules, signature: () => () => signer })),
     clock: { now: () => nowMs, monotonic: () => 0, setTimer: () => ({ cancel () {} }) },
     // Twice the room, so that no generation of quick-lru is full.
     maxTokens: count * 2,

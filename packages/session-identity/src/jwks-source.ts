@@ -1,8 +1,9 @@
 import { unavailable, type Clock, type Timer, type UnavailableOutcome } from '@orientor/session-contract/core'
 import type { Algorithm } from './algorithm.js'
-import { Discovery, fixedPlace, type KeyLocation, type KeyPlace } from './discovery.js'
+import { Discovery } from './discovery.js'
 import { errors } from './errors.js'
 import { fetchJson, type Fetch } from './fetch-json.js'
+import { fixedPlace, type KeyLocation, type KeyPlace } from './key-place.js'
 import { LoadWaiters } from './load-waiters.js'
 import type { Lookup } from './private-host.js'
 import { readKeySet, type PublishedKey } from './verifying-key.js'
@@ -24,7 +25,10 @@ export interface JwksSourceOptions {
   readonly maxBytes?: number
   /** Shortest time between the starts of two loads, in milliseconds. Default is 5000. */
   readonly cooldownMs?: number
-  /** How long after a load the next one is made unasked, so that a withdrawn key is noticed, in milliseconds. Default is 300000 (5 minutes). */
+  /**
+   * How long after a load the next one is made unasked, so that a withdrawn key is noticed, in milliseconds. Default is 300000
+   * (5 minutes).
+   */
   readonly refreshAfterMs?: number
   /** How long the last good set is used while no other can be had, in milliseconds. Default is 86400000 (24 hours). */
   readonly keepForMs?: number
@@ -40,7 +44,7 @@ export interface JwksSourceStats {
   readonly failing: 'discovery' | 'keys' | null
 }
 
-/** When a token came, as its issuer's keys see it: only a load that began later can say that no key of the issuer's signed it. */
+/** When a token came, as the keys see it: only a load that began later can say that no key of the issuer's signed it. */
 export interface Arrival {
   /** Loads that had begun. */
   readonly loads: number
@@ -50,13 +54,13 @@ export interface Arrival {
 /** Longest time that a request waits for a load that has not begun when its token comes, in milliseconds. */
 const maxWaitMs = 2000
 
-/** Most requests that wait for such a load at a time: each holds a connection, and any client can send tokens of unknown keys. */
+/** Most requests that wait for such a load at a time: any client can send tokens of unknown keys. */
 const maxWaiting = 100
 
 /**
- * The keys of one issuer. Loaded at first need, then again in the background; one load at a time, whoever asks, and none within the
- * cooldown of the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down, slow or
- * answers anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
+ * The keys of one issuer. Loaded at first need, then again in the background; one load at a time for all who ask, and none within
+ * the cooldown of the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down,
+ * slow or answers anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
  */
 export class JwksSource {
   readonly #place: KeyPlace
@@ -117,18 +121,20 @@ export class JwksSource {
     return this.#failure?.error ?? null
   }
 
-  /** When asking again makes sense, in milliseconds from now: when the load under way has ended, or else when the next may start. */
+  /** When asking again makes sense, in milliseconds from now: when the load under way must have ended, else when the next may start. */
   get retryAfterMs (): number {
-    return Math.max(0, this.#startedAtMs + (this.#flight === null ? this.#cooldownMs : this.#timeoutMs) - this.#clock.monotonic())
+    const sinceStartMs = this.#flight === null ? this.#cooldownMs : this.#timeoutMs
+    return Math.max(0, this.#startedAtMs + sinceStartMs - this.#clock.monotonic())
   }
 
   get stats (): JwksSourceStats {
-    return { fetches: this.#loads, failures: this.#failures, keys: this.keys.length, failing: this.#failure?.step ?? null }
+    const failing = this.#failure?.step ?? null
+    return { fetches: this.#loads, failures: this.#failures, keys: this.keys.length, failing }
   }
 
   /**
-   * Joins the load that is under way, or starts one. When the last is too recent, one is made as soon as the cooldown ends, which is
-   * not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
+   * Joins the load that is under way, or starts one. When the last is too recent, one is made as soon as the cooldown ends, which
+   * is not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
    */
   async refresh (): Promise<void> {
     if (this.#flight === null && !this.#closed) {
@@ -143,29 +149,30 @@ export class JwksSource {
     return { loads: this.#loads, atMs: this.#clock.monotonic() }
   }
 
-  /** Whether the keys in use are those of a load that began after a token came: what none of them signed is not the issuer's. */
+  /** Whether the keys in use are of a load that began after a token came: if none of them signed it, it is not the issuer's. */
   isLoadedSince ({ loads }: Arrival): boolean {
     return this.#lastGoodLoad > loads
   }
 
   /**
-   * Waits until `keys` may have changed for a token that none of them signed: for the load under way or, outside of the cooldown, the one
-   * that starts now. Within the cooldown a load is made as soon as that ends, and waited for only where the caller may wait,
+   * Waits until `keys` may have changed, for a token that none of them signed: for the load under way or, outside of the cooldown,
+   * the one that starts now. Within the cooldown a load is made as soon as that ends, and waited for only where the caller may wait,
    * at most 2000 ms from the token's arrival, by at most 100 callers at a time.
    *
-   * @returns null when there are keys to look at, or `unavailable`: nobody can tell yet whether the token is good. Its cause is null
-   *   when there is nothing to read for the operator: the last load went well.
+   * @returns null when there are keys to look at, or `unavailable`: the token may be good. Its cause is null when the last load
+   *   went well, so that there is nothing to read for the operator.
    */
   async newerKeys (arrival: Arrival, mayWait: boolean): Promise<UnavailableOutcome | null> {
     if (this.#flight === null && (this.#closed || this.retryAfterMs > 0)) {
       const { retryAfterMs } = this
       const patienceMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
       this.#refreshIn(retryAfterMs)
-      if (this.#closed || !mayWait || retryAfterMs >= patienceMs || !await this.#waiters.wait(patienceMs)) return this.#unavailable()
+      if (this.#closed || !mayWait || retryAfterMs >= patienceMs) return this.#unavailable()
+      if (!await this.#waiters.wait(patienceMs)) return this.#unavailable()
     } else {
       await this.refresh()
     }
-    // A load that failed says nothing; one that began before the token came may have read too early, which is for the next to tell.
+    // A load that failed says nothing. One that began before the token came may have read too early: the next one tells.
     return this.#lastEndedLoad > arrival.loads && !this.isLoadedSince(arrival) ? this.#unavailable() : null
   }
 
@@ -188,7 +195,8 @@ export class JwksSource {
         const located = await this.#place.locate(signal)
         step = 'keys'
         url = located.url
-        const document = await fetchJson(url, { fetch: this.#fetch, accept: 'application/jwk-set+json, application/json', maxBytes: this.#maxBytes, signal })
+        const accept = 'application/jwk-set+json, application/json'
+        const document = await fetchJson(url, { fetch: this.#fetch, accept, maxBytes: this.#maxBytes, signal })
         const keys = readKeySet(document, this.#keys, this.#algorithms)
         if (keys === null) throw new Error('its answer is not a JWK set with public keys for signatures')
         return { keys, undiscovered: located.failure }

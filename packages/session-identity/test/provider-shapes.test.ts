@@ -24,14 +24,16 @@ function setup (shape: ProviderShape) {
   const web = new Web()
   for (const [issuer, url] of Object.entries(shape.jwksUrls)) {
     const discoveryUrl = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`
-    if (shape.isDiscovered) web.publish(discoveryUrl, { issuer, jwks_uri: url, id_token_signing_alg_values_supported: [algorithms[keyType]] })
+    if (shape.isDiscovered) web.publish(discoveryUrl, { issuer, jwks_uri: url })
     web.publish(url, { keys: [...shape.otherKeys ?? [], { ...keys[keyType].publicKey.export({ format: 'jwk' }), ...jwk }] })
   }
   const clock = new ManualClock()
   const options = resolveOptions({ ...shape.options, fetch: web.fetch, clock })
   const { policies, sources } = trustedIssuers(options)
   const verifier = new TokenVerifier({ ...options, policies })
-  const headerOf = ({ header }: ShapedToken): { alg: string } => withoutUndefined({ alg: algorithms[keyType], kid: jwk['kid'], ...shape.header, ...header })
+  const headerOf = ({ header }: ShapedToken): { alg: string } => {
+    return withoutUndefined({ alg: algorithms[keyType], kid: jwk['kid'], ...shape.header, ...header })
+  }
   const claimsOf = ({ claims }: ShapedToken): JWTPayload => {
     const iat = Math.floor(clock.now() / 1000)
     return withoutUndefined({ iat, exp: iat + 3600, ...shape.claims, ...claims })
@@ -58,7 +60,9 @@ for (const shape of providerShapes) {
 
   t.test(`${shape.name}: tokens for another use, of another tenant, with a shared secret or of another key are refused.`, async t => {
     const { clock, verifier, sign, headerOf, claimsOf, sources, fetches } = setup(shape)
-    for (const other of shape.others) t.match(await verifier.identify(await sign(other)), { kind: 'refused', description: other.refusal }, other.name)
+    for (const other of shape.others) {
+      t.match(await verifier.identify(await sign(other)), { kind: 'refused', description: other.refusal }, other.name)
+    }
 
     const forgeries: string[] = []
     const another = keyPair(shape.keyType)

@@ -91,9 +91,9 @@ export const mutants = [
   { name: 'a route that does not ask refuses', file: 'packages/session-contract/src/hub/refusal.ts', without: "refuse === 'always' && outcome.kind === 'refused'", put: "outcome.kind === 'refused'", tests: hub },
   { name: 'a refused user is named to the route', file: hook, without: "outcome.kind === 'identified' ? identity : null", put: 'identity', tests: hub },
   { name: 'a defect is not logged', file: hook, without: /\n.*'a defect kept the session from being resolved'\)\n/, put: '\n', tests: hub },
-  { name: 'a route out of scope that demands a session serves', file: hook, without: 'else done(error)', put: 'else done()', tests: hub },
-  { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.refuse()', put: '', tests: hub },
-  { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code < 400 || code > 499', put: 'true', tests: hub },
+  { name: 'a route out of scope that demands a session serves', file: hook, without: 'done(outOfScopeError(request))', put: 'done()', tests: hub },
+  { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.throwIfAny()', put: '', tests: hub },
+  { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code === undefined || code < 400 || code > 499', put: 'true', tests: hub },
   // Credentials.
   { name: 'a refused bearer token falls back to the cookie', file: bearer, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
   { name: 'another scheme hides the cookie', file: bearer, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },

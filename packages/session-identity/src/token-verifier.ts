@@ -22,8 +22,9 @@ export interface TokenVerifierOptions {
 
 /**
  * Every token is counted once: `hits` (found verified), `verified` (checked and good), `pending` (good, but its session waits for
- * something), `refused`, or `unavailable` (no keys). The cookies of one request count as one token, and not at all when none of them is of an accepted
- * issuer. `cachedTokens` is the present number of verified tokens in use.
+ * something), `refused`, or `unavailable` (no keys, or none of them its own, and newer ones not at hand). The cookies of one request
+ * count as one token, and not at all when none of them is of an accepted issuer. `cachedTokens` is the present number of verified
+ * tokens in use.
  */
 export interface TokenVerifierStats {
   readonly hits: number

@@ -13,7 +13,7 @@ const install = 'packages/session-cache/src/sql/install-triggers.ts'
 const tokens = 'packages/session-identity/src/token-cache.ts'
 const verifier = 'packages/session-identity/src/token-verifier.ts'
 const claims = 'packages/session-identity/src/claims.ts'
-const bearer = 'packages/session-identity/src/bearer-token.ts'
+const credentials = 'packages/session-identity/src/credentials.ts'
 const crossSite = 'packages/session-identity/src/cross-site.ts'
 const hook = 'packages/session-contract/src/hub/resolve-session.ts'
 
@@ -95,17 +95,17 @@ export const mutants = [
   { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.throwIfAny()', put: '', tests: hub },
   { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code === undefined || code < 400 || code > 499', put: 'true', tests: hub },
   // Credentials.
-  { name: 'a refused bearer token falls back to the cookie', file: bearer, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
-  { name: 'another scheme hides the cookie', file: bearer, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },
+  { name: 'a refused bearer token falls back to the cookie', file: credentials, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
+  { name: 'another scheme hides the cookie', file: credentials, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },
   { name: 'the first cookie counts, not the newest', file: verifier, without: '.sort((one, other) => issuedAt(other) - issuedAt(one))', put: '', tests: cookies },
   { name: 'any number of signatures is checked for one request', file: verifier, without: '      if (checked === maxSignatures) break\n', put: '', tests: cookies },
-  { name: 'the first cookie that is bad ends the search', file: verifier, without: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) continue', put: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) break', tests: cookies },
-  { name: 'a cookie counts on a request of another site', file: verifier, without: '(crossSiteOrigin !== null && policy.rules.authorizedParties?.includes(crossSiteOrigin) !== true)', put: 'false', tests: cookies },
+  { name: 'the first cookie that is bad ends the search', file: verifier, without: "if (found.kind === 'unavailable') undecided ??= found", put: 'return this.#noGoodCookie()', tests: cookies },
+  { name: 'a cookie counts on a request of another site', file: verifier, without: '!isCookieCounted(origin, policy.rules.authorizedParties)', put: 'false', tests: cookies },
   { name: 'a known cookie counts on a request of another site', file: verifier, without: 'tokens.length === 1 && crossSiteOrigin === null', put: 'tokens.length === 1', tests: cookies },
   { name: 'a sister site is the same site', file: crossSite, without: "site === 'same-origin' ||", put: "site === 'same-origin' || site === 'same-site' ||", tests: cookies },
   { name: 'a WebSocket may be opened from any site', file: crossSite, without: ' && !isWebSocket(headers.upgrade)', put: '', tests: cookies },
   { name: 'a browser without Sec-Fetch-Site is believed', file: crossSite, without: 'origin === undefined || isOf(origin, request.host) ? null : origin', put: 'null', tests: cookies },
-  { name: 'a cookie read by @fastify/jwt counts on a request of another site', file: 'packages/session-identity/src/from-jwt.ts', without: 'isCookie && isCrossSite(request, rules.authorizedParties)', put: 'false', tests: cookies },
+  { name: 'a cookie read by @fastify/jwt counts on a request of another site', file: 'packages/session-identity/src/from-jwt.ts', without: 'isCookie && !isCookieCounted(crossSiteOrigin(request), rules.authorizedParties)', put: 'false', tests: cookies },
   // Tokens.
   { name: 'an OAuth token of Clerk counts as a session', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && audience !== null)', tests: tokenRules },
   { name: 'an access token counts for any audience', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && !ofClerk)', tests: tokenRules },

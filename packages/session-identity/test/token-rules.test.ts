@@ -43,7 +43,7 @@ t.test('typ is a media type: case and application/ do not count, and at+jwt is a
     ['Clerk, asked for by name', { issuer: clerk, audience: 'api', tokenTypes: ['JWT', 'at+jwt'] }, true, true],
     ['access tokens only', { issuer: oidc, audience: 'api', tokenTypes: ['at+jwt'] }, false, true],
     ['no access tokens', { issuer: oidc, audience: 'api', tokenTypes: ['JWT'] }, true, false],
-    ['a host like Clerk\'s that is not', { issuer: clerk, provider: 'oidc', audience: 'api' }, true, true]
+    ['a host like Clerk\'s that is not', { issuer: clerk, provider: 'other', audience: 'api' }, true, true]
   ]
   for (const [name, options, jwtCounts, atJwtCounts] of setups) {
     const verifier = verifierOf(options)
@@ -89,7 +89,7 @@ t.test('Clerk\'s rules apply to an issuer that is Clerk\'s by name, by its host,
     ['by the path of a proxy', { issuer: 'https://app.example.com/__clerk' }, key, true],
     ['by kid', { issuer: oidc }, clerkKey, true],
     ['by kid, any issuer', { issuer: 'https://app.example.com' }, clerkKey, true],
-    ['not by name', { issuer: clerk, provider: 'oidc' }, clerkKey, false],
+    ['not by name', { issuer: clerk, provider: 'other' }, clerkKey, false],
     ['any issuer', { issuer: oidc }, key, false]
   ]
   for (const [name, options, by, ofClerk] of rows) {
@@ -109,7 +109,7 @@ t.test('Clerk\'s rules apply to an issuer that is Clerk\'s by name, by its host,
 
 t.test('An issuer that is not Clerk without an audience is warned of once, at the start.', async t => {
   const rows: ReadonlyArray<readonly [options: SessionIdentityOptions, issuers: readonly string[]]> = [
-    [{ issuer: oidc }, [oidc]], [{ issuer: oidc, audience: 'api' }, []], [{ issuer: clerk }, []], [{ issuer: oidc, provider: 'clerk' }, []], [{ issuer: clerk, provider: 'oidc' }, [clerk]],
+    [{ issuer: oidc }, [oidc]], [{ issuer: oidc, audience: 'api' }, []], [{ issuer: clerk }, []], [{ issuer: oidc, provider: 'clerk' }, []], [{ issuer: clerk, provider: 'other' }, [clerk]],
     [{ issuers: [{ issuer: clerk }, { issuer: oidc }, { issuer: 'https://b.example.com', audience: 'b' }, { issuer: 'https://c.example.com' }] }, [oidc, 'https://c.example.com']],
     [{ issuers: [{ issuer: oidc }], audience: 'api' }, []]
   ]

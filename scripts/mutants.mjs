@@ -87,6 +87,7 @@ export const mutants = [
   { name: 'what the app accepts for a while is remembered for longer', file: 'packages/session-identity/src/signature-check.ts', without: 'app.options?.verify?.maxAge === undefined', put: 'true', tests: ['test/plugin.test.ts'] },
   { name: 'a withdrawn key still vouches for its tokens', file: tokens, without: ' && entry.key.trusted', put: '', tests: core },
   { name: 'half as many tokens are remembered as maxTokens says', file: tokens, without: 'maxSize: maxTokens', put: 'maxSize: Math.max(1, maxTokens / 2)', tests: core },
+  { name: 'a token that was seen before keeps the header line of its next request', file: tokens, without: 'token: flat(token)', put: 'token', tests: ['test/token-cache.test.ts'] },
   // Routes.
   { name: 'a route that does not ask refuses', file: 'packages/session-contract/src/hub/refusal.ts', without: "refuse === 'always' && outcome.kind === 'refused'", put: "outcome.kind === 'refused'", tests: hub },
   { name: 'a refused user is named to the route', file: hook, without: "outcome.kind === 'identified' ? identity : null", put: 'identity', tests: hub },

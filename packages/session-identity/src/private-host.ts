@@ -36,7 +36,7 @@ const privateName = /^(?:.+\.)?(?:localhost|local|internal|home\.arpa)$/
 /**
  * Whether a host is in a private place: an address that is loopback, link-local, unique-local, private or otherwise not public, in
  * whatever spelling; a name that is reserved for such places or has no dot; or, where names are looked up, a name that has any such address.
- * A name that cannot be looked up is not: whoever fetches from it finds no host, or has a proxy that does.
+ * A name that cannot be looked up counts as public: the fetch fails, or a proxy resolves it.
  *
  * @param hostname - as `URL` spells it
  * @param lookup - null: names are judged by themselves only

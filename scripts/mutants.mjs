@@ -13,7 +13,7 @@ const install = 'packages/session-cache/src/sql/install-triggers.ts'
 const tokens = 'packages/session-identity/src/token-cache.ts'
 const verifier = 'packages/session-identity/src/token-verifier.ts'
 const claims = 'packages/session-identity/src/claims.ts'
-const bearer = 'packages/session-identity/src/bearer-token.ts'
+const credentials = 'packages/session-identity/src/credentials.ts'
 const crossSite = 'packages/session-identity/src/cross-site.ts'
 const hook = 'packages/session-contract/src/hub/resolve-session.ts'
 
@@ -87,25 +87,26 @@ export const mutants = [
   { name: 'what the app accepts for a while is remembered for longer', file: 'packages/session-identity/src/signature-check.ts', without: 'app.options?.verify?.maxAge === undefined', put: 'true', tests: ['test/plugin.test.ts'] },
   { name: 'a withdrawn key still vouches for its tokens', file: tokens, without: ' && entry.key.trusted', put: '', tests: core },
   { name: 'half as many tokens are remembered as maxTokens says', file: tokens, without: 'maxSize: maxTokens', put: 'maxSize: Math.max(1, maxTokens / 2)', tests: core },
+  { name: 'a token that was seen before keeps the header line of its next request', file: tokens, without: 'token: flat(token)', put: 'token', tests: ['test/token-cache.test.ts'] },
   // Routes.
   { name: 'a route that does not ask refuses', file: 'packages/session-contract/src/hub/refusal.ts', without: "refuse === 'always' && outcome.kind === 'refused'", put: "outcome.kind === 'refused'", tests: hub },
   { name: 'a refused user is named to the route', file: hook, without: "outcome.kind === 'identified' ? identity : null", put: 'identity', tests: hub },
   { name: 'a defect is not logged', file: hook, without: /\n.*'a defect kept the session from being resolved'\)\n/, put: '\n', tests: hub },
-  { name: 'a route out of scope that demands a session serves', file: hook, without: 'else done(error)', put: 'else done()', tests: hub },
-  { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.refuse()', put: '', tests: hub },
-  { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code < 400 || code > 499', put: 'true', tests: hub },
+  { name: 'a route out of scope that demands a session serves', file: hook, without: 'done(outOfScopeError(request))', put: 'done()', tests: hub },
+  { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.throwIfAny()', put: '', tests: hub },
+  { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code === undefined || code < 400 || code > 499', put: 'true', tests: hub },
   // Credentials.
-  { name: 'a refused bearer token falls back to the cookie', file: bearer, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
-  { name: 'another scheme hides the cookie', file: bearer, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },
+  { name: 'a refused bearer token falls back to the cookie', file: credentials, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
+  { name: 'another scheme hides the cookie', file: credentials, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },
   { name: 'the first cookie counts, not the newest', file: verifier, without: '.sort((one, other) => issuedAt(other) - issuedAt(one))', put: '', tests: cookies },
   { name: 'any number of signatures is checked for one request', file: verifier, without: '      if (checked === maxSignatures) break\n', put: '', tests: cookies },
-  { name: 'the first cookie that is bad ends the search', file: verifier, without: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) continue', put: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) break', tests: cookies },
-  { name: 'a cookie counts on a request of another site', file: verifier, without: '(crossSiteOrigin !== null && policy.rules.authorizedParties?.includes(crossSiteOrigin) !== true)', put: 'false', tests: cookies },
+  { name: 'the first cookie that is bad ends the search', file: verifier, without: "if (found.kind === 'unavailable') undecided ??= found", put: 'return this.#noGoodCookie()', tests: cookies },
+  { name: 'a cookie counts on a request of another site', file: verifier, without: '!isCookieCounted(origin, policy.rules.authorizedParties)', put: 'false', tests: cookies },
   { name: 'a known cookie counts on a request of another site', file: verifier, without: 'tokens.length === 1 && crossSiteOrigin === null', put: 'tokens.length === 1', tests: cookies },
   { name: 'a sister site is the same site', file: crossSite, without: "site === 'same-origin' ||", put: "site === 'same-origin' || site === 'same-site' ||", tests: cookies },
   { name: 'a WebSocket may be opened from any site', file: crossSite, without: ' && !isWebSocket(headers.upgrade)', put: '', tests: cookies },
   { name: 'a browser without Sec-Fetch-Site is believed', file: crossSite, without: 'origin === undefined || isOf(origin, request.host) ? null : origin', put: 'null', tests: cookies },
-  { name: 'a cookie read by @fastify/jwt counts on a request of another site', file: 'packages/session-identity/src/from-jwt.ts', without: 'isCookie && isCrossSite(request, rules.authorizedParties)', put: 'false', tests: cookies },
+  { name: 'a cookie read by @fastify/jwt counts on a request of another site', file: 'packages/session-identity/src/from-jwt.ts', without: 'isCookie && !isCookieCounted(crossSiteOrigin(request), rules.authorizedParties)', put: 'false', tests: cookies },
   // Tokens.
   { name: 'an OAuth token of Clerk counts as a session', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && audience !== null)', tests: tokenRules },
   { name: 'an access token counts for any audience', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && !ofClerk)', tests: tokenRules },

@@ -14,7 +14,7 @@ export interface ClaimRules {
   readonly audienceClaim: readonly string[]
   /** `azp` must be there and be one of these; null: not looked at. */
   readonly authorizedParties: readonly string[] | null
-  /** Whose rules the tokens are held to; null: the token's `kid` tells. */
+  /** The provider whose rules the tokens are held to; null: the token's `kid` tells. */
   readonly provider: Provider | null
   /** Accepted types; null: `JWT`, and `at+jwt` where an audience is demanded and the token is not Clerk's. */
   readonly tokenTypes: readonly TokenType[] | null
@@ -23,7 +23,7 @@ export interface ClaimRules {
   /** `alg` must be one of these; null: any but `none`. */
   readonly algorithms: readonly string[] | null
   /** Whether a token without `exp` is refused. */
-  readonly expiryRequired: boolean
+  readonly requireExpiry: boolean
   /** How far the clocks of issuer and verifier may differ, in milliseconds: the one place where tolerance is applied. */
   readonly clockToleranceMs: number
   /** Longest time from issue to expiry, in milliseconds. */
@@ -38,6 +38,9 @@ export interface Validity {
 }
 
 type Claims = Readonly<Record<string, unknown>>
+
+/** The refusal of a token whose issuer is not accepted. */
+export const unknownIssuer = 'The issuer of the token is not accepted'
 
 /** Clerk's classes of tokens that are signed with the same key: sessions, and instances that do not tell classes apart. */
 const sessionCategories: readonly unknown[] = ['cl_B7d4PD111AAA', 'cl_I7d4PD111III']
@@ -83,7 +86,7 @@ export function headerFlaw (header: Readonly<Record<string, unknown>>, rules: Cl
  * @param ofClerk - whether it is held to Clerk's rules: isOfClerk()
  */
 export function claimsFlaw (claims: Claims, rules: ClaimRules, nowMs: number, ofClerk: boolean): string | null {
-  if (issuerOf(claims, rules) === null) return 'The issuer of the token is not accepted'
+  if (issuerOf(claims, rules) === null) return unknownIssuer
   if (rules.audience !== null && !namesOneOf(valueAt(claims, rules.audienceClaim), rules.audience)) return 'The token is meant for another audience'
   const azp = claims['azp']
   if (rules.authorizedParties !== null && !(typeof azp === 'string' && rules.authorizedParties.includes(azp))) return 'The token was made for another party'
@@ -153,7 +156,7 @@ function isMarkedForAnotherUse ({ typ, token_use: use }: Claims): boolean {
 function timeFlaw (claims: Claims, rules: ClaimRules, nowMs: number): string | null {
   const { exp, nbf, iat } = claims as Partial<Record<'exp' | 'nbf' | 'iat', unknown>>
   if (!isNumericDate(exp) || !isNumericDate(nbf) || !isNumericDate(iat)) return 'A time of the token is not a number'
-  if (exp === undefined && rules.expiryRequired) return 'The token does not expire'
+  if (exp === undefined && rules.requireExpiry) return 'The token does not expire'
   const { fromMs, untilMs } = validityOf(claims, rules)
   if (nowMs >= untilMs) return 'The token has expired'
   if (nowMs < fromMs) return 'The token is not valid yet'

@@ -1,11 +1,11 @@
 import { describe, type Clock } from '@orientor/session-contract/core'
 import { fetchJson, UnexpectedStatus, type Fetch } from './fetch-json.js'
-import type { KeyPlace, LocatedKeys } from './key-place.js'
+import type { KeyLocator, LocatedKeys } from './key-locator.js'
 import { isPrivateHost, type Lookup } from './private-host.js'
 import { isWebUrl } from './web-url.js'
 import { withTimeout } from './with-timeout.js'
 
-/** How a key location is discovered and kept. */
+/** Settings of a discovery. */
 export interface DiscoveryOptions {
   /** `iss`, and the URL that discovery starts from. */
   readonly issuer: string
@@ -24,18 +24,19 @@ export interface DiscoveryOptions {
 }
 
 /**
- * The place where an issuer says that its keys are (OpenID Connect Discovery 1.0, section 4), or `/.well-known/jwks.json` below it
- * where it says nothing (404). Remembered; asked for again when it is old or the keys could not be had from it.
+ * The locator of keys that asks the issuer (OpenID Connect Discovery 1.0, section 4), and takes `/.well-known/jwks.json` below it
+ * where the issuer publishes no document (404). The URL is remembered, and asked for again when it is old or the keys could not be
+ * loaded from it.
  */
-export class Discovery implements KeyPlace {
-  readonly url: string
+export class Discovery implements KeyLocator {
+  readonly firstUrl: string
   readonly #options: DiscoveryOptions
   #found: { readonly url: string, readonly atMs: number } | null = null
-  #isDoubtful = false
+  #isInvalidated = false
 
   constructor (options: DiscoveryOptions) {
     this.#options = options
-    this.url = `${baseOf(options.issuer)}/.well-known/openid-configuration`
+    this.firstUrl = `${baseOf(options.issuer)}/.well-known/openid-configuration`
   }
 
   /**
@@ -48,7 +49,7 @@ export class Discovery implements KeyPlace {
     const found = this.#found
     if (found === null) return { url: await this.#discover(signal), failure: null }
     const ageMs = clock.monotonic() - found.atMs
-    if (ageMs < refreshAfterMs && !this.#isDoubtful) return { url: found.url, failure: null }
+    if (ageMs < refreshAfterMs && !this.#isInvalidated) return { url: found.url, failure: null }
     try {
       const anew = async (ended: AbortSignal): Promise<string> => await this.#discover(AbortSignal.any([signal, ended]))
       return { url: await withTimeout(clock, timeoutMs, anew), failure: null }
@@ -58,9 +59,8 @@ export class Discovery implements KeyPlace {
     }
   }
 
-  /** The next locate() discovers anew. */
-  doubt (): void {
-    this.#isDoubtful = true
+  invalidate (): void {
+    this.#isInvalidated = true
   }
 
   async #discover (signal: AbortSignal): Promise<string> {
@@ -69,7 +69,7 @@ export class Discovery implements KeyPlace {
     const url = document === null ? `${baseOf(issuer)}/.well-known/jwks.json` : await jwksUrlIn(document.content, issuer, lookup)
     if (!signal.aborted) {
       this.#found = { url, atMs: clock.monotonic() }
-      this.#isDoubtful = false
+      this.#isInvalidated = false
     }
     return url
   }
@@ -78,7 +78,7 @@ export class Discovery implements KeyPlace {
   async #document (signal: AbortSignal): Promise<{ readonly content: unknown } | null> {
     const { fetch, maxBytes } = this.#options
     try {
-      return { content: await fetchJson(this.url, { fetch, accept: 'application/json', maxBytes, signal }) }
+      return { content: await fetchJson(this.firstUrl, { fetch, accept: 'application/json', maxBytes, signal }) }
     } catch (error) {
       if (error instanceof UnexpectedStatus && error.status === 404) return null
       throw error

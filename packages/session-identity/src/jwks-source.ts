@@ -3,7 +3,7 @@ import type { Algorithm } from './algorithm.js'
 import { Discovery } from './discovery.js'
 import { errors } from './errors.js'
 import { fetchJson, type Fetch } from './fetch-json.js'
-import { fixedPlace, type KeyLocation, type KeyPlace } from './key-place.js'
+import { fixedLocator, type KeyLocation, type KeyLocator } from './key-locator.js'
 import { LoadWaiters } from './load-waiters.js'
 import type { Lookup } from './private-host.js'
 import { readKeySet, type PublishedKey } from './verifying-key.js'
@@ -44,11 +44,18 @@ export interface JwksSourceStats {
   readonly failing: 'discovery' | 'keys' | null
 }
 
-/** When a token came, as the keys see it: only a load that began later can say that no key of the issuer's signed it. */
+/** The state of the loads when a token came: only a load that began later can say that no key of the issuer's signed it. */
 export interface Arrival {
-  /** Loads that had begun. */
-  readonly loads: number
+  /** How many loads had begun. */
+  readonly loadsStarted: number
   readonly atMs: number
+}
+
+/** What went wrong in a load. */
+interface LoadFailure {
+  readonly step: 'discovery' | 'keys'
+  readonly url: string
+  readonly cause: unknown
 }
 
 /** Longest time that a request waits for a load that has not begun when its token comes, in milliseconds. */
@@ -58,12 +65,12 @@ const maxWaitMs = 2000
 const maxWaiting = 100
 
 /**
- * The keys of one issuer. Loaded at first need, then again in the background; one load at a time for all who ask, and none within
- * the cooldown of the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down,
- * slow or answers anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
+ * The keys of one issuer. Loaded at first need, then again in the background; one load at a time, and none within the cooldown of
+ * the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down, slow or answers
+ * anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
  */
 export class JwksSource {
-  readonly #place: KeyPlace
+  readonly #locator: KeyLocator
   readonly #fetch: Fetch
   readonly #clock: Clock
   readonly #algorithms: readonly Algorithm[] | null
@@ -76,7 +83,7 @@ export class JwksSource {
   #keys: readonly PublishedKey[] = []
   #loadedAtMs = -Infinity
   #startedAtMs = -Infinity
-  #flight: Promise<void> | null = null
+  #inFlight: Promise<void> | null = null
   #timer: Timer | null = null
   #dueAtMs = Infinity
   #failure: { readonly step: 'discovery' | 'keys', readonly error: Error } | null = null
@@ -96,8 +103,8 @@ export class JwksSource {
     this.#refreshAfterMs = options.refreshAfterMs ?? 300_000
     this.#keepForMs = options.keepForMs ?? 86_400_000
     this.#waiters = new LoadWaiters(clock, maxWaiting)
-    this.#place = 'jwksUrl' in location
-      ? fixedPlace(location.jwksUrl)
+    this.#locator = 'jwksUrl' in location
+      ? fixedLocator(location.jwksUrl)
       : new Discovery({
         issuer: location.discoverFrom,
         fetch,
@@ -123,7 +130,7 @@ export class JwksSource {
 
   /** When asking again makes sense, in milliseconds from now: when the load under way must have ended, else when the next may start. */
   get retryAfterMs (): number {
-    const sinceStartMs = this.#flight === null ? this.#cooldownMs : this.#timeoutMs
+    const sinceStartMs = this.#inFlight === null ? this.#cooldownMs : this.#timeoutMs
     return Math.max(0, this.#startedAtMs + sinceStartMs - this.#clock.monotonic())
   }
 
@@ -137,21 +144,21 @@ export class JwksSource {
    * is not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
    */
   async refresh (): Promise<void> {
-    if (this.#flight === null && !this.#closed) {
-      if (this.retryAfterMs === 0) this.#flight = this.#load()
+    if (this.#inFlight === null && !this.#closed) {
+      if (this.retryAfterMs === 0) this.#inFlight = this.#load()
       else this.#refreshIn(this.retryAfterMs)
     }
-    await this.#flight
+    await this.#inFlight
   }
 
-  /** Marks the coming of a token. */
+  /** The state of the loads at this moment, by which it is told later whether a load began after it. */
   arrival (): Arrival {
-    return { loads: this.#loads, atMs: this.#clock.monotonic() }
+    return { loadsStarted: this.#loads, atMs: this.#clock.monotonic() }
   }
 
   /** Whether the keys in use are of a load that began after a token came: if none of them signed it, it is not the issuer's. */
-  isLoadedSince ({ loads }: Arrival): boolean {
-    return this.#lastGoodLoad > loads
+  isLoadedSince ({ loadsStarted }: Arrival): boolean {
+    return this.#lastGoodLoad > loadsStarted
   }
 
   /**
@@ -159,21 +166,21 @@ export class JwksSource {
    * the one that starts now. Within the cooldown a load is made as soon as that ends, and waited for only where the caller may wait,
    * at most 2000 ms from the token's arrival, by at most 100 callers at a time.
    *
-   * @returns null when there are keys to look at, or `unavailable`: the token may be good. Its cause is null when the last load
-   *   went well, so that there is nothing to read for the operator.
+   * @returns null when there are keys to look at, or `unavailable`: it is not known yet whether the token is good. Its cause is null
+   *   when the last load went well and there is nothing for the operator to read.
    */
-  async newerKeys (arrival: Arrival, mayWait: boolean): Promise<UnavailableOutcome | null> {
-    if (this.#flight === null && (this.#closed || this.retryAfterMs > 0)) {
+  async waitForNewerKeys (arrival: Arrival, mayWait: boolean): Promise<UnavailableOutcome | null> {
+    if (this.#inFlight === null && (this.#closed || this.retryAfterMs > 0)) {
       const { retryAfterMs } = this
-      const patienceMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
+      const remainingMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
       this.#refreshIn(retryAfterMs)
-      if (this.#closed || !mayWait || retryAfterMs >= patienceMs) return this.#unavailable()
-      if (!await this.#waiters.wait(patienceMs)) return this.#unavailable()
+      if (this.#closed || !mayWait || retryAfterMs >= remainingMs) return this.#unavailable()
+      if (!await this.#waiters.wait(remainingMs)) return this.#unavailable()
     } else {
       await this.refresh()
     }
     // A load that failed says nothing. One that began before the token came may have read too early: the next one tells.
-    return this.#lastEndedLoad > arrival.loads && !this.isLoadedSince(arrival) ? this.#unavailable() : null
+    return this.#lastEndedLoad > arrival.loadsStarted && !this.isLoadedSince(arrival) ? this.#unavailable() : null
   }
 
   /** Ends the refreshing; the keys stay. */
@@ -188,41 +195,43 @@ export class JwksSource {
     this.#startedAtMs = this.#clock.monotonic()
     this.#timer?.cancel()
     this.#dueAtMs = Infinity
-    let step: 'discovery' | 'keys' = 'discovery'
-    let { url } = this.#place
+    let failure: LoadFailure = { step: 'discovery', url: this.#locator.firstUrl, cause: null }
     try {
       const { keys, undiscovered } = await withTimeout(this.#clock, this.#timeoutMs, async signal => {
-        const located = await this.#place.locate(signal)
-        step = 'keys'
-        url = located.url
+        const located = await this.#locator.locate(signal)
+        failure = { step: 'keys', url: located.url, cause: null }
         const accept = 'application/jwk-set+json, application/json'
-        const document = await fetchJson(url, { fetch: this.#fetch, accept, maxBytes: this.#maxBytes, signal })
+        const document = await fetchJson(located.url, { fetch: this.#fetch, accept, maxBytes: this.#maxBytes, signal })
         const keys = readKeySet(document, this.#keys, this.#algorithms)
         if (keys === null) throw new Error('its answer is not a JWK set with public keys for signatures')
         return { keys, undiscovered: located.failure }
       })
       this.#use(keys)
       this.#loadedAtMs = this.#clock.monotonic()
-      if (undiscovered !== null) {
-        step = 'discovery'
-        url = this.#place.url
-        throw undiscovered
-      }
+      this.#ended(load, undiscovered === null ? null : { step: 'discovery', url: this.#locator.firstUrl, cause: undiscovered })
+    } catch (cause) {
+      this.#ended(load, { ...failure, cause })
+    }
+  }
+
+  /** @param failure - null: the keys are as new as can be */
+  #ended (load: number, failure: LoadFailure | null): void {
+    if (failure === null) {
       this.#lastGoodLoad = load
       this.#failure = null
       this.#refreshIn(this.#refreshAfterMs)
-    } catch (cause) {
-      this.#place.doubt()
+    } else {
+      const { step, url, cause } = failure
+      this.#locator.invalidate()
       this.#failures++
       const error = new errors.KeysUnavailable(url, cause instanceof Error ? cause.message : 'unknown failure')
       this.#failure = { step, error: Object.assign(error, { cause }) }
       // Without keys the next token asks by itself.
       if (this.keys.length > 0) this.#refreshIn(this.#cooldownMs)
-    } finally {
-      this.#lastEndedLoad = load
-      this.#flight = null
-      this.#waiters.release()
     }
+    this.#lastEndedLoad = load
+    this.#inFlight = null
+    this.#waiters.release()
   }
 
   #unavailable (): UnavailableOutcome {

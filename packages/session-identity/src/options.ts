@@ -1,5 +1,5 @@
 import {
-  callable, durationMs, hubOptionRules, integer, invalidOption, listOf, objectWith, oneOf, optional, readOptions, rule, withDefault,
+  callable, durationMs, hubOptionNames, hubOptionRules, integer, invalidOption, listOf, objectWith, oneOf, optional, readOptions, rule, withDefault,
   type Clock, type HubOptionValues, type OptionRule, type SessionHubOptions
 } from '@orientor/session-contract/core'
 import { asymmetricAlgorithms, type Algorithm } from './algorithm.js'
@@ -10,7 +10,7 @@ import type { ClaimRules } from './claims.js'
 import { canDiscoverFrom } from './discovery.js'
 import type { Fetch } from './fetch-json.js'
 import type { Identify } from './identify.js'
-import type { KeyLocation } from './key-place.js'
+import type { KeyLocation } from './key-locator.js'
 import { owner } from './owner.js'
 import { systemLookup, type Lookup } from './private-host.js'
 import { isWebUrl } from './web-url.js'
@@ -51,8 +51,8 @@ export interface SessionIdentityOptions extends ClaimOptions, SessionHubOptions 
    */
   readonly algorithms?: readonly Algorithm[]
   /**
-   * Who checks signatures: this plugin with the issuer's published keys (`jwks`), or the application's own `@fastify/jwt`. Default is
-   * `jwks` when `issuer` or `issuers` is given, else `fastify-jwt`.
+   * The verifier of signatures: this plugin with the issuer's published keys (`jwks`), or the application's own `@fastify/jwt`. Default is
+   * `jwks` when `issuers`, `jwksUrl` or an `issuer` by name is given, else `fastify-jwt`.
    */
   readonly verify?: 'jwks' | 'fastify-jwt'
   /**
@@ -69,8 +69,8 @@ export interface SessionIdentityOptions extends ClaimOptions, SessionHubOptions 
   /** How long a verified token is believed before its signature is checked anew, from 0; 0: checked each time. Default is 300000 (5 minutes). */
   readonly recheckAfterMs?: number
   /**
-   * Most verified tokens in use that are remembered, 2 to 1000000. Up to twice as many are held, as those that were not used lately go together;
-   * each takes its own length and about 1.5 KB. Default is 10000.
+   * Most verified tokens in use that are remembered, 2 to 1000000. Up to twice as many are held, as those that were not used lately go
+   * together; what one takes of memory is in the README. Default is 10000.
    */
   readonly maxTokens?: number
   /** How keys are fetched. Default is the platform's `fetch`. */
@@ -129,13 +129,15 @@ export function resolveOptions (input: unknown): ResolvedSessionIdentityOptions 
     ...hubOptionRules,
     issuers: optional(listOf(objectWith<TrustedIssuer>('an object that names an issuer', []), { min: 1 })),
     verify: optional(oneOf(['jwks', 'fastify-jwt'])),
-    identify: optional(callable<Identify>('(request) => Identity | outcome, or a promise of one')),
+    identify: optional(callable<Identify>('(request, route) => Identity | outcome, or a promise of one')),
     cookie: withDefault(cookieName, '__session'),
     recheckAfterMs: withDefault(durationMs({ min: 0, max: Number.MAX_SAFE_INTEGER }), 300_000),
     maxTokens: withDefault(integer({ min: 2, max: 1_000_000 }), 10_000),
     fetch: optional(callable<Fetch>('(url, init) => Promise<Response>'))
   })
-  if (given.identify !== undefined) refuseBesides(input as object, ['identify', 'clock', 'refuse', 'refuseAs'], 'with "identify", which has rules of its own: fromJwt() and fromClerk() take them as their options')
+  if (given.identify !== undefined) {
+    refuseBesides(input as object, ['identify', 'clock', ...hubOptionNames], 'with "identify", which has rules of its own: fromJwt() and fromClerk() take them as their options')
+  }
   const verify = given.verify ?? (typeof given.issuer !== 'string' && given.issuers === undefined && given.jwksUrl === undefined ? 'fastify-jwt' : 'jwks')
   return Object.freeze({
     verify,

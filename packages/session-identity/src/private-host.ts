@@ -42,7 +42,7 @@ const privateName = /^(?:.+\.)?(?:localhost|local|internal|home\.arpa)$/
 /**
  * Whether a host is in a private place: an address that is loopback, link-local, unique-local, private or otherwise not public; a
  * name that is reserved for such places or has no dot; or, where names are looked up, a name that has any such address. A name
- * that cannot be looked up is not: a fetch from it finds no host, or goes by a proxy that does.
+ * that cannot be looked up counts as public: the fetch fails, or a proxy resolves it.
  *
  * It keeps a mistaken document from sending requests into the network. It does not stop a name whose addresses change between
  * the look-up and the fetch.

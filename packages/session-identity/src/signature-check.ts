@@ -40,7 +40,7 @@ export function checkByJwks (source: JwksSource): SignatureCheck {
         } else if (source.isLoadedSince(arrival)) {
           return answer
         } else {
-          const late = await source.newerKeys(arrival, mayWait)
+          const late = await source.waitForNewerKeys(arrival, mayWait)
           if (late !== null) return late
         }
       }

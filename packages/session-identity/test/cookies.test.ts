@@ -2,7 +2,7 @@ import fastifyJwt, { type FastifyJWTOptions } from '@fastify/jwt'
 import { ManualClock } from '@orientor/test-kit'
 import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
-import sessionIdentity, { fromJwt, type SessionIdentityOptions } from '../src/index.js'
+import sessionIdentity, { TokenVerifier, fromJwt, resolveOptions, trustedIssuers, type SessionIdentityOptions } from '../src/index.js'
 import { afterCooldown } from './fixtures/after-cooldown.js'
 import { jwkOf, party, rsaKey, sessionToken } from './fixtures/token-issuer.js'
 
@@ -41,8 +41,8 @@ async function who (app: FastifyInstance, headers: Record<string, string>): Prom
   const [open, closed] = [await app.inject({ url: '/open', headers }), await app.inject({ url: '/closed', headers })]
   if (open.statusCode !== 200) return `open ${open.statusCode}`
   const { subject, outcome } = open.json<{ subject: string | null, outcome: string }>()
-  const right = subject !== null ? [200] : outcome === 'unavailable' ? [503] : [400, 401]
-  if (!right.includes(closed.statusCode)) return `closed ${closed.statusCode}`
+  const right: Record<string, readonly number[]> = { identified: [200], anonymous: [401], refused: [400, 401], unavailable: [503] }
+  if (right[outcome]?.includes(closed.statusCode) !== true) return `closed ${closed.statusCode}`
   return subject ?? outcome
 }
 
@@ -83,7 +83,7 @@ t.test('Of the cookies of a request those of the first configured issuer that ha
   t.equal(await outcome(), 'anonymous', 'a forged one alone, once keys were fetched for it')
 })
 
-t.test('With several issuers their order decides, whoever\'s cookie is newer, and one whose only cookie is bad hides the next.', async t => {
+t.test('With several issuers their order decides, not the age of the cookies, and one whose only cookie is bad hides the next.', async t => {
   const both = (first: string, second: string): SessionIdentityOptions => ({
     issuer: undefined as never,
     jwksUrl: undefined as never,
@@ -120,14 +120,29 @@ t.test('At most four signatures are checked for the cookies of a request; what i
   t.equal(app.sessionIdentity.stats().refused, refused + 1, 'bad cookies count as one refused token, those of others not at all')
 })
 
-t.test('A cookie of a known token is found synchronously, and is unavailable, not refused, while there are no keys.', async t => {
+t.test('A cookie of a known token is found synchronously, without a promise, also beside one that is not good.', async t => {
   const { app } = await setup(t)
   for (let turn = 0; turn < 3; turn++) t.equal(await who(app, cookies(`__session=${good()}`)), 'user_1')
   t.match(app.sessionIdentity.stats(), { verified: 1, hits: 5 })
+  const options = resolveOptions({ issuer, jwksUrl: `${issuer}/keys`, clock, fetch: async () => Response.json({ keys: [jwkOf(ours)] }) })
+  const verifier = new TokenVerifier({ ...options, ...trustedIssuers(options) })
+  const identity = await verifier.identifyCookies([good()], null)
+  for (const tokens of [[good()], [good(), expired()], [foreign(), good(), 'a.b.c'], [good({ iat: seconds - 30, sub: 'user_2' }), good()]]) {
+    t.equal(verifier.identifyCookies(tokens, null), identity)
+  }
+})
+
+t.test('While there are no keys a cookie is unavailable, and no credentials where it is bad whatever the keys.', async t => {
   const { app: down } = await setup(t, { fetch: async () => { throw new TypeError('fetch failed') } })
   t.equal(await who(down, cookies(`__session=${good()}`)), 'unavailable')
   t.equal(await who(down, cookies(`__session=${expired()}`)), 'anonymous')
 })
+
+/** The subject that a request to a route without `required: true` names. */
+async function subjectOf (app: FastifyInstance, headers: Record<string, string>, method = 'POST'): Promise<string | null> {
+  const response = await app.inject({ method: method as 'GET', url: '/open', headers: { host: 'api.example.com', ...headers } })
+  return response.json<{ subject: string | null }>().subject
+}
 
 const unsafe = ['POST', 'PUT', 'PATCH', 'DELETE'] as const
 const crossSite: ReadonlyArray<readonly [name: string, headers: Record<string, string>, counts: boolean]> = [
@@ -151,7 +166,7 @@ const crossSite: ReadonlyArray<readonly [name: string, headers: Record<string, s
 
 t.test('On unsafe methods and WebSocket upgrades a cookie is no credentials for a request that another site may have caused; a bearer token is.', async t => {
   const { app } = await setup(t, { authorizedParties: [party] })
-  const subject = async (method: string, headers: Record<string, string>): Promise<string | null> => (await app.inject({ method: method as 'GET', url: '/open', headers: { host: 'api.example.com', ...headers } })).json<{ subject: string | null }>().subject
+  const subject = async (method: string, headers: Record<string, string>): Promise<string | null> => await subjectOf(app, headers, method)
   for (const warm of [false, true]) {
     const token = good({ jti: warm })
     const cookie = cookies(`__session=${token}`)
@@ -167,18 +182,17 @@ t.test('On unsafe methods and WebSocket upgrades a cookie is no credentials for 
 
 t.test('An origin counts for the issuer that names it, and without authorizedParties for none.', async t => {
   const { app } = await setup(t)
-  const post = async (on: FastifyInstance, headers: Record<string, string>): Promise<string | null> => (await on.inject({ method: 'POST', url: '/open', headers: { host: 'api.example.com', ...headers } })).json<{ subject: string | null }>().subject
   const evil = { 'sec-fetch-site': 'cross-site', origin: party }
-  t.equal(await post(app, { ...cookies(`__session=${good()}`), ...evil }), null)
+  t.equal(await subjectOf(app, { ...cookies(`__session=${good()}`), ...evil }), null)
   const { app: two } = await setup(t, {
     issuer: undefined as never,
     jwksUrl: undefined as never,
     issuers: [{ issuer, jwksUrl: `${issuer}/keys`, authorizedParties: ['https://first.example.com'] }, { issuer: otherIssuer, jwksUrl: `${otherIssuer}/keys`, authorizedParties: [party] }]
   })
   const first = good({ azp: 'https://first.example.com' })
-  t.equal(await post(two, { ...cookies(`__session=${first}`), ...evil }), null)
-  t.equal(await post(two, { ...cookies(`__session=${first}`, `__session_Ab12Cd34=${foreign({ sub: 'user_their' })}`), ...evil }), 'user_their')
-  t.equal(await post(two, { ...cookies(`__session=${first}`), 'sec-fetch-site': 'same-site', origin: 'https://first.example.com' }), 'user_1')
+  t.equal(await subjectOf(two, { ...cookies(`__session=${first}`), ...evil }), null)
+  t.equal(await subjectOf(two, { ...cookies(`__session=${first}`, `__session_Ab12Cd34=${foreign({ sub: 'user_their' })}`), ...evil }), 'user_their')
+  t.equal(await subjectOf(two, { ...cookies(`__session=${first}`), 'sec-fetch-site': 'same-site', origin: 'https://first.example.com' }), 'user_1')
 })
 
 t.test('Behind a proxy the host is what Fastify takes for it.', async t => {
@@ -199,7 +213,7 @@ t.test('A token that @fastify/jwt takes from a cookie is held to the same rules.
   await app.register(sessionIdentity, { identify: fromJwt({ issuer, clock, authorizedParties: [party] }) })
   routes(app)
   t.teardown(async () => { await app.close() })
-  const subject = async (headers: Record<string, string>): Promise<string | null> => (await app.inject({ method: 'POST', url: '/open', headers: { host: 'api.example.com', ...headers } })).json<{ subject: string | null }>().subject
+  const subject = async (headers: Record<string, string>): Promise<string | null> => await subjectOf(app, headers)
   for (const [name, headers, counts] of crossSite) {
     t.equal(await subject({ ...cookies(`token=${good()}`), ...headers }), counts ? 'user_1' : null, name)
     t.equal(await subject({ authorization: `Bearer ${good()}`, ...cookies(`token=${good()}`), ...headers }), 'user_1', `a bearer token, ${name}`)

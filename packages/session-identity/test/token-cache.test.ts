@@ -17,7 +17,7 @@ t.test('A token that is asked for again keeps nothing of the header line that it
   const identity = createIdentity({ issuer: 'https://issuer.test', subject: 'user_1' })
   const tokens = Array.from({ length: 200 }, (_, index) => `${index}.`.padEnd(100, 'x') + createHash('sha256').update(`${index}`).digest('base64url'))
   // So many that all of them are in the older generation when they are asked for.
-  const cache = new TokenCache(2 * tokens.length)
+  const cache = new TokenCache(tokens.length)
   for (const token of tokens) cache.set(token, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
   const lineLength = 100_000
   const found = (): number => tokens.filter(token => {

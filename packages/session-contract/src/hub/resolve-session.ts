@@ -15,7 +15,7 @@ import { resolveBySource } from './resolve-by-source.js'
 
 /** One request on its way through the hook. */
 interface Pending {
-  readonly hub: Resolution
+  readonly resolution: Resolution
   readonly route: RouteSession
   readonly request: FastifyRequest
   readonly reply: FastifyReply
@@ -24,11 +24,9 @@ interface Pending {
 
 /** The one hook: identify, resolve, settle. Synchronous, and without a promise, as long as the slots are. */
 export function resolveSession (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
-  const hub = hubOf(this)?.resolution
-  if (hub === undefined) {
-    const error = outOfScopeError(request)
-    if (error === null) done()
-    else done(error)
+  const resolution = hubOf(this)?.resolution
+  if (resolution === undefined) {
+    done(outOfScopeError(request))
     return
   }
   let route: RouteSession | null
@@ -43,10 +41,10 @@ export function resolveSession (this: FastifyInstance, request: FastifyRequest, 
     done()
     return
   }
-  const pending: Pending = { hub, route, request, reply, done }
+  const pending: Pending = { resolution, route, request, reply, done }
   let found: Sync<Identity | Unresolved>
   try {
-    found = hub.identify === undefined ? anonymous : hub.identify(request, route)
+    found = resolution.identify === undefined ? anonymous : resolution.identify(request, route)
   } catch (error) {
     settle(pending, outcomeOfThrown(error))
     return
@@ -82,13 +80,13 @@ function afterResolve (pending: Pending, identity: Identity, outcome: SessionOut
   settle(pending, isOutcome ? outcome : invalidAnswer('resolve', 'an outcome', outcome), identity)
 }
 
-function resolve ({ hub, route }: Pending, identity: Identity): Sync<SessionOutcome> {
-  if (hub.resolve !== undefined) return hub.resolve(identity, route)
-  return hub.source === undefined ? identified : resolveBySource(hub.source, identity)
+function resolve ({ resolution, route }: Pending, identity: Identity): Sync<SessionOutcome> {
+  if (resolution.resolve !== undefined) return resolution.resolve(identity, route)
+  return resolution.source === undefined ? identified : resolveBySource(resolution.source, identity)
 }
 
 /** @param identity - left out where the credentials name no identity */
-function settle ({ hub, route, request, reply, done }: Pending, outcome: SessionOutcome, identity: Identity | null = null): void {
+function settle ({ resolution, route, request, reply, done }: Pending, outcome: SessionOutcome, identity: Identity | null = null): void {
   if (outcome.kind === 'user') {
     request.identity = identity
     request.sessionUser = outcome.user
@@ -99,13 +97,13 @@ function settle ({ hub, route, request, reply, done }: Pending, outcome: Session
   }
   withoutUser(request, outcome, outcome.kind === 'identified' ? identity : null)
   if (outcome.kind === 'failed') request.log.error({ err: outcome.cause }, 'a defect kept the session from being resolved')
-  const refusal = refusalOf(outcome, route.required, hub.refuse)
+  const refusal = refusalOf(outcome, route.required, resolution.refuse)
   if (refusal === null) {
     done()
     return
   }
   if (outcome.kind === 'unavailable' && (outcome.cause ?? null) !== null) request.log.warn({ err: outcome.cause }, 'session unavailable')
-  if (hub.refuseAs === 'error') done(refusalError(refusal, outcome))
+  if (resolution.refuseAs === 'error') done(refusalError(refusal, outcome))
   else reply.code(refusal.status).headers(refusal.headers).type('application/problem+json; charset=utf-8').send(JSON.stringify(refusal.problem))
 }
 

@@ -1,14 +1,15 @@
 import type { FastifyInstance } from 'fastify'
 import { errors } from '../errors.js'
+import { readHubOptions, type SessionHubOptions } from '../hub-options.js'
 import type { Identity } from '../identity.js'
 import type { RouteSession } from '../route-session.js'
 import type { SessionOutcome } from '../session-outcome.js'
 import type { SessionUser } from '../user.js'
 import { compiledRoute, type CompiledConfig } from './compiled-route.js'
 import { Hub, hasOwnHub, hubOf, protocol, type SessionHub } from './hub.js'
-import { readHubOptions, type SessionHubOptions } from '../hub-options.js'
-import { OutOfScopeRoutes, serverOf } from './out-of-scope.js'
+import { OutOfScopeRoutes } from './out-of-scope.js'
 import { resolveSession } from './resolve-session.js'
+import { serverOf } from './server-of.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -68,8 +69,8 @@ function installHook (server: FastifyInstance & { [hookedKey]?: true }): void {
   const outside = new OutOfScopeRoutes()
   server.addHook('onRequest', resolveSession)
   server.addHook('onRoute', function (route) {
-    if (hubOf(this) === undefined) outside.declared(this, route)
+    if (hubOf(this) === undefined) outside.add(this, route)
     else compiledRoute((route.config ??= {}) as CompiledConfig)
   })
-  server.addHook('onReady', async () => { outside.refuse() })
+  server.addHook('onReady', async () => { outside.throwIfAny() })
 }

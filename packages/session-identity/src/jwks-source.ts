@@ -170,14 +170,15 @@ export class JwksSource {
    *   when the last load went well and there is nothing for the operator to read.
    */
   async waitForNewerKeys (arrival: Arrival, mayWait: boolean): Promise<UnavailableOutcome | null> {
-    if (this.#inFlight === null && (this.#closed || this.retryAfterMs > 0)) {
-      const { retryAfterMs } = this
+    const { retryAfterMs } = this
+    const isCoolingDown = this.#inFlight === null && retryAfterMs > 0
+    const refreshed = this.refresh()
+    if (isCoolingDown || this.#closed) {
       const remainingMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
-      this.#refreshIn(retryAfterMs)
       if (this.#closed || !mayWait || retryAfterMs >= remainingMs) return this.#unavailable()
       if (!await this.#waiters.wait(remainingMs)) return this.#unavailable()
     } else {
-      await this.refresh()
+      await refreshed
     }
     // A load that failed says nothing. One that began before the token came may have read too early: the next one tells.
     return this.#lastEndedLoad > arrival.loadsStarted && !this.isLoadedSince(arrival) ? this.#unavailable() : null

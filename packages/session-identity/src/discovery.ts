@@ -105,7 +105,8 @@ async function jwksUrlIn (document: unknown, issuer: string, lookup: Lookup | nu
   if (!isWebUrl(url)) throw new Error(`its "jwks_uri" must be an https URL without user name and password; received ${shown(url)}`)
   const [keys, own] = [new URL(url), new URL(issuer)]
   if (keys.protocol !== 'https:' && own.protocol === 'https:') throw new Error(`its "jwks_uri" must be an https URL, as the issuer is; received ${shown(url)}`)
-  if (keys.hostname !== own.hostname && await isPrivateHost(keys.hostname, lookup) && !await isPrivateHost(own.hostname, lookup)) {
+  const isInside = keys.hostname !== own.hostname && await isPrivateHost(keys.hostname, lookup, 'some')
+  if (isInside && !await isPrivateHost(own.hostname, lookup, 'every')) {
     throw new Error(`its "jwks_uri" must not be in a private network, as the issuer is not; received ${shown(url)}; if it is right, give it as "jwksUrl"`)
   }
   return url

@@ -12,7 +12,7 @@ export async function build (issuer: string): Promise<FastifyInstance> {
     sessionId: request.identity?.sessionId
   }))
 
-  // A route that does not ask serves every request; request.identity says who sent it, or null.
+  // A route without required: true serves every request; request.identity says who sent it, or null.
   app.get('/greeting', request => ({ greeting: request.identity === null ? 'Hello' : 'Hello again' }))
 
   return app

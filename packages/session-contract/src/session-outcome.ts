@@ -46,8 +46,8 @@ export interface FailedOutcome { readonly kind: 'failed', readonly cause: unknow
 /** How one request was resolved. Frozen; a cache entry owns its own two (fresh, stale), so that a hit allocates nothing. */
 export type SessionOutcome = UserOutcome | IdentifiedOutcome | AnonymousOutcome | RefusedOutcome | ForbiddenOutcome | UnavailableOutcome | FailedOutcome
 
-/** What an identifier may answer: an identity, or an outcome that needs no user. */
-export type Unresolved = Exclude<SessionOutcome, UserOutcome>
+/** The outcome of a request that has no identity: what the slot `identify` may answer instead of one. */
+export type Unresolved = Exclude<SessionOutcome, UserOutcome | IdentifiedOutcome>
 
 /** The outcome of a request without credentials. */
 export const anonymous: AnonymousOutcome = Object.freeze({ kind: 'anonymous' })

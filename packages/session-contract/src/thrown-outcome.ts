@@ -15,9 +15,17 @@ export const unacceptedCredentials: RefusedOutcome = refused('invalid_token', 'T
  */
 export function outcomeOfThrown (error: unknown): RefusedOutcome | UnavailableOutcome | FailedOutcome {
   if (error instanceof SourceUnavailable) return unavailable(error.retryAfterMs, error)
-  const { statusCode, status } = Object(error) as { statusCode?: unknown, status?: unknown }
-  const code = [statusCode, status].find(Number.isInteger) as number | undefined
+  const code = statusOf(error)
   if (code === undefined || code < 400 || code > 499) return failed(error)
   if (code === 400) return unreadableCredentials
   return code === 401 ? unacceptedCredentials : refusedByStatus(code, unacceptedCredentials.description)
+}
+
+function statusOf (error: unknown): number | undefined {
+  try {
+    const { statusCode, status } = Object(error) as { statusCode?: unknown, status?: unknown }
+    return [statusCode, status].find(Number.isInteger) as number | undefined
+  } catch {
+    return undefined // A getter that throws says nothing.
+  }
 }

@@ -48,12 +48,18 @@ const sessionCategories: readonly unknown[] = ['cl_B7d4PD111AAA', 'cl_I7d4PD111I
 /** Subjects of Clerk that are no users: machines, their tokens, API keys, OAuth applications. */
 const machineSubject = /^(?:mch|mt|oat|oac|ak)_/
 
+/** Claims that only tokens for another use have: ID tokens (OpenID Connect Core 1.0, section 3.3.2.11), security events (RFC 8417, section 2.2). */
+const claimsOfOtherKinds: readonly string[] = ['at_hash', 'c_hash', 'events']
+
 /** The marks of tokens that are not for an API: the claim `typ` of Keycloak, in lower case. */
 const otherKinds: readonly string[] = ['id', 'serialized-id', 'refresh', 'offline', 'logout']
 
 /** Why a token is refused at this instant, or null. Says the rule, never a value. */
 export function tokenFlaw ({ header, claims }: Pick<ParsedToken, 'header' | 'claims'>, rules: ClaimRules, nowMs: number): string | null {
-  return headerFlaw(header, rules) ?? claimsFlaw(claims, rules, nowMs, isOfClerk(header, rules))
+  const ofClerk = isOfClerk(header, rules)
+  // Only a class tells a session token from an ID token or an OAuth token of the same key; without one it must name its session.
+  if (ofClerk && header['cat'] === undefined && typeof claims['sid'] !== 'string') return 'The token is not a session token'
+  return headerFlaw(header, rules) ?? claimsFlaw(claims, rules, nowMs, ofClerk)
 }
 
 /** Whether a token is held to Clerk's rules. Its keys are named after the instance, `ins_…`, also where the issuer's address does not tell. */
@@ -91,9 +97,8 @@ export function claimsFlaw (claims: Claims, rules: ClaimRules, nowMs: number, of
   const azp = claims['azp']
   if (rules.authorizedParties !== null && !(typeof azp === 'string' && rules.authorizedParties.includes(azp))) return 'The token was made for another party'
   if (isMarkedForAnotherUse(claims)) return 'The token is not an access token'
-  const subject = subjectOf(claims, rules)
-  if (subject === null) return 'The token names no acceptable subject'
-  if (ofClerk && machineSubject.test(subject)) return 'The token is not a session token'
+  if (subjectOf(claims, rules) === null) return 'The token names no acceptable subject'
+  if (ofClerk && machineSubject.test(String(claims['sub']))) return 'The token is not a session token'
   return timeFlaw(claims, rules, nowMs)
 }
 
@@ -148,9 +153,11 @@ function isAcceptedType (typ: unknown, { tokenTypes, audience }: ClaimRules, ofC
   return type === 'jwt' || (type === 'at+jwt' && audience !== null && !ofClerk)
 }
 
-/** Keycloak marks tokens by a claim `typ`, Amazon Cognito by `token_use`. */
-function isMarkedForAnotherUse ({ typ, token_use: use }: Claims): boolean {
-  return (typeof typ === 'string' && otherKinds.includes(typ.toLowerCase())) || use === 'id'
+/** Keycloak marks tokens by a claim `typ`, Amazon Cognito by `token_use`, the standards by claims of their own. */
+function isMarkedForAnotherUse (claims: Claims): boolean {
+  const { typ, token_use: use } = claims
+  if ((typeof typ === 'string' && otherKinds.includes(typ.toLowerCase())) || use === 'id') return true
+  return claimsOfOtherKinds.some(name => Object.hasOwn(claims, name))
 }
 
 function timeFlaw (claims: Claims, rules: ClaimRules, nowMs: number): string | null {

@@ -113,8 +113,8 @@ async function jwksUrlIn (document: unknown, issuer: string, lookup: Lookup | nu
     throw new Error(`its "jwks_uri" must be an https URL without user name and password; received ${shown(url)}`)
   }
   const { hostname } = new URL(url)
-  const isOutside = hostname !== own.hostname && await isPrivateHost(hostname, lookup) && !await isPrivateHost(own.hostname, lookup)
-  if (isOutside) {
+  const isInside = hostname !== own.hostname && await isPrivateHost(hostname, lookup, 'some')
+  if (isInside && !await isPrivateHost(own.hostname, lookup, 'every')) {
     throw new Error('its "jwks_uri" must not be in a private network, as the issuer is not; ' +
       `received ${shown(url)}; if it is right, give it as "jwksUrl"`)
   }

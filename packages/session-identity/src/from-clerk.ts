@@ -57,6 +57,10 @@ export function fromClerk (getAuth: GetClerkAuth, options: FromClerkOptions = {}
     if (!isBearer && 'kind' in credentials && credentials.kind === 'refused') return credentials
     const malformed = isBearer ? formFlaw(credentials, rules) : null
     if (malformed !== null) return malformed
+    // Clerk reads two headers in another way: where the scheme is spelt differently it takes the cookie, and a word alone for a token.
+    const { authorization = '' } = request.raw.headers
+    if (isBearer && authorization !== `Bearer ${credentials}`) return notAccepted
+    if (!isBearer && authorization !== '' && !authorization.includes(' ')) return anonymous
     const { auth } = request as { auth?: unknown }
     if (auth === undefined || auth === null) throw new errors.ClerkTooLate()
     if (!isBearer && !isCookieCounted(crossSiteOrigin(request), rules.authorizedParties)) return anonymous

@@ -7,6 +7,7 @@ import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-optio
 import { isOfClerk, isPending, tokenFlaw } from './claims.js'
 import { readCredentials } from './credentials.js'
 import { crossSiteOrigin, isCookieCounted } from './cross-site.js'
+import { isDeliberate } from './deliberate-token.js'
 import { errors, retryAfterMs } from './errors.js'
 import type { IdentifiableRequest, Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
@@ -38,7 +39,8 @@ interface TokenLookup {
  *
  * A request without credentials is anonymous; a malformed or repeated `Authorization` header is refused whatever else was sent. A token
  * that `@fastify/jwt` refuses, and any error with a status from 400 to 499, is a refusal with that status; anything else that goes wrong,
- * such as a `secret` function whose key server is down, is `unavailable`. A token that came in a cookie is no credentials where it is refused, and on
+ * such as a `secret` function whose key server is down, is `unavailable`. A token that cannot be seen in a header or in
+ * the URL came in a cookie, or out of one: it is no credentials where it is refused, and on
  * a request that another site may have caused unless its `Origin` is one of `authorizedParties`.
  *
  * @throws ORI_CONTRACT_INVALID_OPTION
@@ -57,8 +59,7 @@ export function fromJwt (options: FromJwtOptions = {}): Identify {
   const decorator = namespace === undefined ? 'jwt' : `jwt.${namespace}`
 
   return request => {
-    const { headers, rawHeaders } = request.raw
-    const header = readCredentials(headers, rawHeaders, null)
+    const header = readCredentials(request.raw.headers, request.raw.rawHeaders, null)
     if (typeof header === 'object' && 'kind' in header && header.kind === 'refused') return header
     const { jwt } = request.server as { jwt?: object }
     const lookup = (namespace === undefined ? jwt : (jwt as Record<string, unknown> | undefined)?.[namespace]) as Partial<TokenLookup> | undefined
@@ -71,7 +72,7 @@ export function fromJwt (options: FromJwtOptions = {}): Identify {
     } catch (error) {
       return isWithoutCredentials(error) ? anonymous : unreadableCredentials
     }
-    const isCookie = typeof found === 'string' && found !== header && headers.cookie?.includes(found) === true
+    const isCookie = typeof found === 'string' && !isDeliberate(found, request)
     if (isCookie && !isCookieCounted(crossSiteOrigin(request), rules.authorizedParties)) return anonymous
     const refusal = (outcome: RefusedOutcome): Unresolved => isCookie ? anonymous : outcome
     const token = typeof found === 'string' ? parseToken(found) : unreadableCredentials

@@ -44,6 +44,12 @@ export interface JwksSourceStats {
   readonly failing: 'discovery' | 'keys' | null
 }
 
+/**
+ * How long a request may wait for keys that are newer than those at hand: not at all; for a load that is under way or may start now;
+ * or also, if the route requires a session, for one that starts when the cooldown ends.
+ */
+export type Patience = 'none' | 'load' | 'cooldown'
+
 /** The state of the loads when a token came: only a load that began later can say that no key of the issuer's signed it. */
 export interface Arrival {
   /** How many loads had begun. */
@@ -162,20 +168,21 @@ export class JwksSource {
   }
 
   /**
-   * Waits until `keys` may have changed, for a token that none of them signed: for the load under way or, outside of the cooldown,
-   * the one that starts now. Within the cooldown a load is made as soon as that ends, and waited for only where the caller may wait,
-   * at most 2000 ms from the token's arrival, by at most 100 callers at a time.
+   * Waits, as patience allows, until `keys` may have changed, for a token that none of them signed: for the load under way or, outside
+   * of the cooldown, the one that starts now. Within the cooldown a load is made as soon as that ends, and waited for at most 2000 ms
+   * from the token's arrival, by at most 100 callers at a time.
    *
    * @returns null when there are keys to look at, or `unavailable`: it is not known yet whether the token is good. Its cause is null
    *   when the last load went well and there is nothing for the operator to read.
    */
-  async waitForNewerKeys (arrival: Arrival, mayWait: boolean): Promise<UnavailableOutcome | null> {
+  async waitForNewerKeys (arrival: Arrival, patience: Patience): Promise<UnavailableOutcome | null> {
     const { retryAfterMs } = this
     const isCoolingDown = this.#inFlight === null && retryAfterMs > 0
     const refreshed = this.refresh()
+    if (patience === 'none') return this.#unavailable()
     if (isCoolingDown || this.#closed) {
       const remainingMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
-      if (this.#closed || !mayWait || retryAfterMs >= remainingMs) return this.#unavailable()
+      if (this.#closed || patience !== 'cooldown' || retryAfterMs >= remainingMs) return this.#unavailable()
       if (!await this.#waiters.wait(remainingMs)) return this.#unavailable()
     } else {
       await refreshed

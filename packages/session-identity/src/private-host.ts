@@ -49,14 +49,16 @@ const privateName = /^(?:.+\.)?(?:localhost|local|internal|home\.arpa)$/
  *
  * @param hostname - as `URL` spells it
  * @param lookup - null: names are judged by themselves only
+ * @param addresses - whether one private address of a name makes it private (`some`), or only all of them do (`every`)
  */
-export async function isPrivateHost (hostname: string, lookup: Lookup | null): Promise<boolean> {
+export async function isPrivateHost (hostname: string, lookup: Lookup | null, addresses: 'some' | 'every'): Promise<boolean> {
   const host = hostname.replace(/^\[|\]$|\.$/g, '').toLowerCase()
   if (isIP(host) !== 0) return isPrivateAddress(host)
   if (privateName.test(host) || !host.includes('.')) return true
   if (lookup === null) return false
   try {
-    return (await lookup(host)).some(isPrivateAddress)
+    const found = await lookup(host)
+    return found.length > 0 && found[addresses](isPrivateAddress)
   } catch {
     return false
   }

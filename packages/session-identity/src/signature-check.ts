@@ -1,19 +1,15 @@
 import { compactVerify } from 'jose'
 import { refused, type RefusedOutcome, type Sync, type UnavailableOutcome } from '@orientor/session-contract/core'
 import type { Algorithm } from './algorithm.js'
-import type { JwksSource } from './jwks-source.js'
+import type { JwksSource, Patience } from './jwks-source.js'
 import type { ParsedToken } from './parsed-token.js'
 import { keysFor, type PublishedKey, type VerifyingKey } from './verifying-key.js'
 
-/**
- * Begins the check of the tokens that one request carries.
- *
- * @param mayWait - whether the request may wait for keys that are not fetched before a cooldown ends
- */
-export type SignatureCheck = (mayWait: boolean) => SignerOf
+/** Begins the check of the tokens that one request carries, which all came at this moment. */
+export type SignatureCheck = () => SignerOf
 
 /** Says who signed a token: a key, or why that is not known. Never throws for what a token holds. */
-export type SignerOf = (token: ParsedToken) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
+export type SignerOf = (token: ParsedToken, patience: Patience) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
 
 const unknownKey: RefusedOutcome = refused('invalid_token', 'The key of the token is not known')
 const badSignature: RefusedOutcome = refused('invalid_token', 'The signature of the token is not valid')
@@ -26,9 +22,9 @@ const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not 
  */
 export function checkByJwks (source: JwksSource): SignatureCheck {
   const signerAmong = sharedCheck()
-  return mayWait => {
+  return () => {
     const arrival = source.arrival()
-    return async token => {
+    return async (token, patience) => {
       let checked: readonly PublishedKey[] | null = null
       let answer: PublishedKey | RefusedOutcome = unknownKey
       for (;;) {
@@ -40,7 +36,7 @@ export function checkByJwks (source: JwksSource): SignatureCheck {
         } else if (source.isLoadedSince(arrival)) {
           return answer
         } else {
-          const late = await source.waitForNewerKeys(arrival, mayWait)
+          const late = await source.waitForNewerKeys(arrival, patience)
           if (late !== null) return late
         }
       }

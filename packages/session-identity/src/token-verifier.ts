@@ -2,6 +2,7 @@ import { anonymous, refused, type Clock, type Identity, type Sync, type Unresolv
 import { isOfClerk, isPending, tokenFlaw, unknownIssuer, validityOf, type ClaimRules } from './claims.js'
 import { isCookieCounted } from './cross-site.js'
 import { identityOfClaims } from './identity-of-claims.js'
+import type { Patience } from './jwks-source.js'
 import { notAToken, parseToken, type ParsedToken } from './parsed-token.js'
 import type { SignerOf } from './signature-check.js'
 import { TokenCache } from './token-cache.js'
@@ -85,7 +86,7 @@ export class TokenVerifier {
     if (parsed.kind === 'refused') return this.#count(parsed)
     const policy = this.#policyOf(parsed)
     if (policy === null) return this.#count(refused('invalid_token', unknownIssuer))
-    const found = this.#check(parsed, policy.rules, policy.signature(mayWait))
+    const found = this.#check(parsed, policy.rules, policy.signature(), patienceOf(mayWait))
     return found instanceof Promise ? found.then(settled => this.#count(settled)) : this.#count(found)
   }
 
@@ -111,7 +112,7 @@ export class TokenVerifier {
     const nowMs = this.#clock.now()
     const candidates = parsed.filter(token => tokenFlaw(token, rules, nowMs) === null)
     if (candidates[0] === undefined) return this.#noGoodCookie()
-    return this.#known(candidates[0].text) ?? this.#newestGood(candidates, rules, signature(mayWait))
+    return this.#known(candidates[0].text) ?? this.#newestGood(candidates, rules, signature(), patienceOf(mayWait))
   }
 
   stats (): TokenVerifierStats {
@@ -139,20 +140,29 @@ export class TokenVerifier {
     return null
   }
 
-  /** The identity of the first of these tokens that is good. */
-  async #newestGood (tokens: readonly ParsedToken[], rules: ClaimRules, signerOf: SignerOf): Promise<Identity | Unresolved> {
-    let undecided: Unresolved | null = null
+  /**
+   * The identity of the first of these tokens that is good. All are held against the keys at hand first: a cookie that another site set, or that a
+   * newer key may have signed, keeps no good one waiting.
+   */
+  async #newestGood (tokens: readonly ParsedToken[], rules: ClaimRules, signerOf: SignerOf, patience: Patience): Promise<Identity | Unresolved> {
+    let undecided: ParsedToken[] = []
     let checked = 0
     for (const token of tokens) {
       const known = this.#known(token.text)
       if (known !== null) return known
       if (checked === maxSignatures) break
       checked++
-      const found = await this.#check(token, rules, signerOf)
+      const found = await this.#check(token, rules, signerOf, 'none')
       if (found.kind === 'identity' || found.kind === 'anonymous') return this.#count(found)
-      if (found.kind === 'unavailable') undecided ??= found
+      if (found.kind === 'unavailable') undecided = [...undecided, token]
     }
-    return undecided === null ? this.#noGoodCookie() : this.#count(undecided)
+    let unavailable: Unresolved | null = null
+    for (const token of undecided) {
+      const found = await this.#check(token, rules, signerOf, patience)
+      if (found.kind === 'identity' || found.kind === 'anonymous') return this.#count(found)
+      if (found.kind === 'unavailable') unavailable ??= found
+    }
+    return unavailable === null ? this.#noGoodCookie() : this.#count(unavailable)
   }
 
   #noGoodCookie (): Unresolved {
@@ -161,11 +171,11 @@ export class TokenVerifier {
   }
 
   /** Checks a token that was not found. */
-  #check (token: ParsedToken, rules: ClaimRules, signerOf: SignerOf): Sync<Identity | Unresolved> {
+  #check (token: ParsedToken, rules: ClaimRules, signerOf: SignerOf, patience: Patience): Sync<Identity | Unresolved> {
     // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
     const flaw = tokenFlaw(token, rules, this.#clock.now())
     if (flaw !== null) return refused('invalid_token', flaw)
-    const signer = signerOf(token)
+    const signer = signerOf(token, patience)
     return signer instanceof Promise ? signer.then(settled => this.#accept(token, rules, settled)) : this.#accept(token, rules, signer)
   }
 
@@ -192,6 +202,10 @@ export class TokenVerifier {
     else this.#counts.refused++
     return found
   }
+}
+
+function patienceOf (mayWait: boolean): Patience {
+  return mayWait ? 'cooldown' : 'load'
 }
 
 /** When a token says that it was issued, in seconds; one that does not say is older than any. */

@@ -132,6 +132,32 @@ t.test('A cookie of a known token is found synchronously, without a promise, als
   }
 })
 
+t.test('A cookie that a key to come may have signed keeps no good one waiting, and is looked at again once that key is there.', async t => {
+  const newKey = rsaKey('ins_new')
+  let published = [jwkOf(ours)]
+  const options = resolveOptions({ issuer, jwksUrl: `${issuer}/keys`, clock, fetch: async () => Response.json({ keys: published }) })
+  const { policies, sources } = trustedIssuers(options)
+  const verifier = new TokenVerifier({ ...options, policies })
+  t.teardown(() => { sources[0]!.close() })
+  const now = Math.floor(clock.now() / 1000)
+  const mine = (more: object): string => sessionToken(ours, clock.now(), { iss: issuer, iat: now - 5, ...more })
+  const byNewKey = sessionToken(newKey, clock.now(), { iss: issuer, sub: 'user_new' })
+  const subject = async (tokens: readonly string[]): Promise<string> => {
+    const found = await verifier.identifyCookies(tokens, null, true)
+    return found.kind === 'identity' ? found.subject : found.kind
+  }
+  const known = mine({ sub: 'user_known' })
+  t.equal(await subject([known]), 'user_known')
+  const before = clock.pendingTimers
+  t.equal(await subject([byNewKey, known]), 'user_known', 'one that was verified before, inside the cooldown')
+  t.equal(await subject([byNewKey, mine({ sub: 'user_fresh' })]), 'user_fresh', 'one that the keys at hand verify')
+  t.equal(await subject([forged({ iat: now }), byNewKey, known]), 'user_known')
+  t.ok(clock.pendingTimers <= before + 1, 'no request waits')
+  published = [jwkOf(ours), jwkOf(newKey)]
+  await afterCooldown(clock)
+  t.equal(await subject([byNewKey, known]), 'user_new', 'the newest, once its key is there')
+})
+
 t.test('While there are no keys a cookie is unavailable, and no credentials where it is bad whatever the keys.', async t => {
   const { app: down } = await setup(t, { fetch: async () => { throw new TypeError('fetch failed') } })
   t.equal(await who(down, cookies(`__session=${good()}`)), 'unavailable')
@@ -208,7 +234,7 @@ t.test('Behind a proxy the host is what Fastify takes for it.', async t => {
 t.test('A token that @fastify/jwt takes from a cookie is held to the same rules.', async t => {
   const app = fastify()
   app.decorateRequest('cookies', null as never)
-  app.addHook('onRequest', async request => { (request as unknown as { cookies: object }).cookies = { token: /token=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] } })
+  app.addHook('onRequest', async request => { (request as unknown as { cookies: object }).cookies = { token: decodeURIComponent(/token=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] ?? '') } })
   await app.register(fastifyJwt, { secret: { public: ours.publicKey.export({ format: 'pem', type: 'spki' }) as string }, cookie: { cookieName: 'token', signed: false } } as unknown as FastifyJWTOptions)
   await app.register(sessionIdentity, { identify: fromJwt({ issuer, clock, authorizedParties: [party] }) })
   routes(app)
@@ -218,10 +244,34 @@ t.test('A token that @fastify/jwt takes from a cookie is held to the same rules.
     t.equal(await subject({ ...cookies(`token=${good()}`), ...headers }), counts ? 'user_1' : null, name)
     t.equal(await subject({ authorization: `Bearer ${good()}`, ...cookies(`token=${good()}`), ...headers }), 'user_1', `a bearer token, ${name}`)
   }
+  const encoded = (token: string): string => `token=${token.replaceAll('.', '%2E')}`
+  t.equal(await subject({ cookie: encoded(good()), 'sec-fetch-site': 'none' }), 'user_1', 'a percent-encoded cookie')
+  t.equal(await subject({ cookie: encoded(good()), 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' }), null, 'a percent-encoded cookie from another site')
   for (const [name, token] of Object.entries({ expired: expired(), forged: forged(), 'of another issuer': foreign(), 'no token': 'a.b' })) {
     t.equal(await who(app, cookies(`token=${token}`)), 'anonymous', `a cookie that is ${name}`)
     t.equal(await who(app, { authorization: `Bearer ${token}` }), 'refused', `a bearer token that is ${name}`)
   }
+})
+
+t.test('A token that extractToken takes out of a session that a cookie names is ambient; one from a header or the URL is deliberate.', async t => {
+  const sessions = new Map([['s1', good()]])
+  const app = fastify()
+  await app.register(fastifyJwt, {
+    secret: { public: ours.publicKey.export({ format: 'pem', type: 'spki' }) as string },
+    verify: {
+      extractToken: (request: FastifyRequest) => sessions.get(/sid=(\w+)/.exec(request.headers.cookie ?? '')?.[1] ?? '') ??
+        request.headers['x-token'] ?? (request.query as { token?: string }).token
+    }
+  } as unknown as FastifyJWTOptions)
+  await app.register(sessionIdentity, { identify: fromJwt({ issuer, clock }) })
+  routes(app)
+  t.teardown(async () => { await app.close() })
+  const evil = { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' }
+  const subject = async (headers: Record<string, string>, url = '/open'): Promise<string | null> => (await app.inject({ method: 'POST', url, headers })).json<{ subject: string | null }>().subject
+  t.equal(await subject({ cookie: 'sid=s1' }), 'user_1')
+  t.equal(await subject({ cookie: 'sid=s1', ...evil }), null)
+  t.equal(await subject({ 'x-token': good(), ...evil }), 'user_1')
+  t.equal(await subject(evil, `/open?token=${good()}`), 'user_1')
 })
 
 t.test('The first cookie that is accepted without authorizedParties is warned of, once, and nothing else is.', async t => {

@@ -205,6 +205,7 @@ t.test('Where the platform fetches, a host is judged by the addresses that its n
     'metadata.example.net': ['169.254.169.254'],
     'nat64.example.net': ['64:ff9b::808:808', '8.8.8.8'],
     'id.corp.example': ['10.0.0.5'],
+    'half.corp.example': ['93.184.215.14', '10.0.0.5'],
     'keys.corp.example': ['10.0.0.6']
   }
   const looked: string[] = []
@@ -235,6 +236,8 @@ t.test('Where the platform fetches, a host is judged by the addresses that its n
   t.same(looked, [])
   t.equal(await keysOf('https://id.corp.example', 'https://keys.corp.example/keys'), '1 key', 'a private network whose names are like public ones')
   t.equal(await keysOf('https://id.example.com', 'https://keys.corp.example/keys'), 'private network')
+  const half = await keysOf('https://half.corp.example', 'https://keys.corp.example/keys')
+  t.equal(half, 'private network', 'an issuer that is private by one of its addresses only')
   const unknown = await keysOf('https://id.example.com', 'https://nowhere.example.net/keys')
   t.equal(unknown, '1 key', 'what cannot be looked up is for fetch to find, by a proxy perhaps')
   t.ok((await systemLookup('localhost')).some(address => address === '127.0.0.1' || address === '::1'))

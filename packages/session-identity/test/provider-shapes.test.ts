@@ -1,4 +1,6 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { runInNewContext } from 'node:vm'
 import { SignJWT, type JWTPayload } from 'jose'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
@@ -83,4 +85,16 @@ for (const shape of providerShapes) {
     t.match(await verifier.identify(await sign(shape.tokens[0]!)), { kind: 'identity' }, 'and the good one still passes')
     for (const source of sources) source.close()
   })
+}
+
+t.test('The table of the README has the options of each row, as they are.', t => {
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  const rows = [...readme.matchAll(/^\| (?<name>[\w -]+) \| `(?<options>\{.*?\})` \|/gm)].map(({ groups }) => [groups!['name'], evaluated(groups!['options']!)])
+  t.same(rows, providerShapes.map(({ name, options }) => [name, options]))
+  t.end()
+})
+
+/** The value of an object literal of the README. */
+function evaluated (literal: string): unknown {
+  return runInNewContext(`(${literal})`)
 }

@@ -55,13 +55,13 @@ t.test('typ is a media type: case and application/ do not count, and at+jwt is a
   ]
   for (const [name, options, jwtCounts, atJwtCounts] of setups) {
     const verifier = verifierOf(options)
-    const accepted = async (typ: unknown): Promise<string> => await found(verifier, typ === undefined ? {} : { typ }, claimsOf(options.issuer as string))
+    const accepted = async (typ: unknown): Promise<string> => await found(verifier, typ === undefined ? {} : { typ }, claimsOf(options.issuer as string, { sid: 'sess_1' }))
     for (const typ of jwt) t.equal(await accepted(typ), jwtCounts ? 'user_1' : anotherType, `${name}: ${typ}`)
     for (const typ of atJwt) t.equal(await accepted(typ), atJwtCounts ? 'user_1' : anotherType, `${name}: ${typ}`)
     for (const typ of others) t.equal(await accepted(typ), anotherType, `${name}: ${JSON.stringify(typ)}`)
   }
   const byKid = verifierOf({ issuer: oidc, audience: 'api' })
-  t.equal(await found(byKid, { typ: 'at+jwt' }, claimsOf(oidc), clerkKey), anotherType, 'a kid that begins with ins_ is of Clerk')
+  t.equal(await found(byKid, { typ: 'at+jwt' }, claimsOf(oidc, { sid: 'sess_1' }), clerkKey), anotherType, 'a kid that begins with ins_ is of Clerk')
   t.equal(await found(byKid, { typ: 'at+jwt' }, claimsOf(oidc)), 'user_1')
 })
 
@@ -83,7 +83,7 @@ t.test('The types count the same with fromJwt and verify: \'fastify-jwt\'.', asy
 t.test('A token that is marked as an ID token, or for another use than an API, is refused.', async t => {
   const verifier = verifierOf({ issuer: oidc })
   const marked = ['ID', 'id', 'Serialized-ID', 'Refresh', 'Offline', 'Logout'].map(typ => ({ typ }))
-  for (const more of [...marked, { token_use: 'id' }]) t.equal(await found(verifier, {}, claimsOf(oidc, more)), 'The token is not an access token', JSON.stringify(more))
+  for (const more of [...marked, { token_use: 'id' }, { at_hash: 'x' }, { c_hash: 'x' }, { events: { 'http://schemas.openid.net/event/backchannel-logout': {} } }]) t.equal(await found(verifier, {}, claimsOf(oidc, more)), 'The token is not an access token', JSON.stringify(more))
   const unmarked: object[] = [{ typ: 'Bearer' }, { typ: 'access' }, { typ: 5 }, { typ: ['ID'] }, { token_use: 'access' }, { token_use: 'ID' }, { nonce: 'n' }]
   for (const more of unmarked) t.equal(await found(verifier, {}, claimsOf(oidc, more)), 'user_1', JSON.stringify(more))
 })
@@ -101,13 +101,18 @@ t.test('Clerk\'s rules apply to an issuer that is Clerk\'s by name, by its host,
   ]
   for (const [name, options, by, ofClerk] of rows) {
     const verifier = verifierOf(options)
-    const subject = async (header: object, more: object): Promise<string> => await found(verifier, header, claimsOf(options.issuer as string, more), by)
+    const subject = async (header: object, more: object): Promise<string> => await found(verifier, header, claimsOf(options.issuer as string, { sid: 'sess_1', ...more }), by)
     for (const cat of ['cl_B7d4PD222AAA', 'cl_B7d4PD333AAA', 'category', null, 5]) t.equal(await subject({ cat }, {}), ofClerk ? 'The token is not a session token' : 'user_1', `${name}: cat ${cat}`)
     t.equal(await subject({ cat: 'cl_B7d4PD111AAA' }, {}), 'user_1', name)
     t.equal(await subject({}, { sts: 'pending' }), ofClerk ? 'anonymous' : 'user_1', `${name}: sts`)
     for (const sub of ['mch_2xY', 'mt_2xY', 'oat_2xY', 'ak_2xY', 'oac_2xY']) t.equal(await subject({}, { sub }), ofClerk ? 'The token is not a session token' : sub, `${name}: ${sub}, without cat`)
     for (const sub of ['user_mch_1', 'mch', 'amch_1']) t.equal(await subject({}, { sub }), sub, name)
+    for (const sid of [undefined, null, 5]) t.equal(await subject({}, { sid, aud: 'client_1' }), ofClerk ? 'The token is not a session token' : 'user_1', `${name}: neither class nor session, as an ID token`)
+    t.equal(await subject({ cat: 'cl_B7d4PD111AAA' }, { sid: undefined }), 'user_1', `${name}: the class tells`)
   }
+  const byExternalId = verifierOf({ issuer: clerk, subject: 'external_id' })
+  t.equal(await found(byExternalId, {}, claimsOf(clerk, { sid: 'sess_1', external_id: '7' })), '7')
+  t.equal(await found(byExternalId, {}, claimsOf(clerk, { sid: 'sess_1', sub: 'mch_1', external_id: '7' })), 'The token is not a session token', 'a machine, whatever claim names the user')
   for (const [address, isClerk] of [
     ['https://clerk.example.com', true], ['https://clerk.example.co.uk/', true], ['https://a-b-1.clerk.accounts.dev', true], ['https://app.example.com/__clerk', true], ['https://app.example.com/x/__clerk/', true],
     ['https://example.com/clerk', false], ['https://clerkish.example.com', false], ['https://app.clerk-example.com', false], ['https://accounts.dev.example.com', false], ['https://id.example.com/__clerk/x', false], ['clerk.example.com', false], ['urn:clerk.', false]

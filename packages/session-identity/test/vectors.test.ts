@@ -13,9 +13,10 @@ const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 const [{ rules }] = resolveOptions({ issuer: 'https://id.example.com', algorithms }).issuers as [ResolvedIssuer]
 
 /** The check of signatures alone, with one published key, fetched whenever it does not fit: the payloads of the standards are no claims. */
-function signatureCheckBy (jwk: JWK): SignerOf {
+function signatureCheckBy (jwk: JWK): (token: ParsedToken) => ReturnType<SignerOf> {
   const location = { jwksUrl: 'https://id.example.com' }
-  return checkByJwks(new JwksSource({ location, algorithms, cooldownMs: 0, fetch: async () => Response.json({ keys: [jwk] }), clock: new ManualClock() }))(false)
+  const signerOf = checkByJwks(new JwksSource({ location, algorithms, cooldownMs: 0, fetch: async () => Response.json({ keys: [jwk] }), clock: new ManualClock() }))()
+  return token => signerOf(token, 'load')
 }
 
 function tokenOf (jws: string): ParsedToken {

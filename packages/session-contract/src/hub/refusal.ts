@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { RefuseRule } from '../hub-options.js'
-import type { RefusedOutcome, Unresolved } from '../session-outcome.js'
+import type { RefusedOutcome, SessionOutcome, UserOutcome } from '../session-outcome.js'
 
 /** The codes by which a client tells refusals apart: `code` of the problem document, or of the error. */
 export type RefusalCode =
@@ -23,7 +23,7 @@ const realm = 'Bearer realm="session"'
  * @param required - whether the route needs a user
  * @param refuse - whether a route that needs none refuses bad credentials all the same
  */
-export function refusalOf (outcome: Unresolved, required: boolean, refuse: RefuseRule): Refusal | null {
+export function refusalOf (outcome: Exclude<SessionOutcome, UserOutcome>, required: boolean, refuse: RefuseRule): Refusal | null {
   if (!required && !(refuse === 'always' && outcome.kind === 'refused')) return null
   switch (outcome.kind) {
     case 'identified': return null

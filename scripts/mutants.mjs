@@ -12,6 +12,10 @@ const heartbeat = 'packages/session-cache/src/sql/heartbeat.ts'
 const install = 'packages/session-cache/src/sql/install-triggers.ts'
 const tokens = 'packages/session-identity/src/token-cache.ts'
 const verifier = 'packages/session-identity/src/token-verifier.ts'
+const jwksSource = 'packages/session-identity/src/jwks-source.ts'
+const discover = 'packages/session-identity/src/discovery.ts'
+const privateHost = 'packages/session-identity/src/private-host.ts'
+const publishedKey = 'packages/session-identity/src/verifying-key.ts'
 const claims = 'packages/session-identity/src/claims.ts'
 const credentials = 'packages/session-identity/src/credentials.ts'
 const crossSite = 'packages/session-identity/src/cross-site.ts'
@@ -25,6 +29,9 @@ const triggers = ['test/triggers.test.ts']
 const hub = ['test/hub.test.ts']
 const cookies = ['test/cookies.test.ts']
 const tokenRules = ['test/token-rules.test.ts']
+const discovery = ['test/discovery.test.ts']
+const newKeys = ['test/new-keys.test.ts']
+const keys = ['test/keys.test.ts']
 const outages = ['test/source-gate.test.ts', 'test/core.test.ts']
 
 export const mutants = [
@@ -120,5 +127,23 @@ export const mutants = [
   { name: "every issuer is held to Clerk's rules", file: claims, without: "typeof kid === 'string' && kid.startsWith('ins_')", put: 'true', tests: tokenRules },
   { name: 'a token of another issuer counts where the issuer is constant', file: claims, without: 'iss === undefined && rules.isIssuerImplied', put: 'rules.isIssuerImplied', tests: tokenRules },
   { name: 'integers that JavaScript rounds name users', file: claims, without: 'Number.isSafeInteger(value)', put: 'Number.isInteger(value)', tests: tokenRules },
-  { name: 'what is no string is taken for a token', file: verifier, without: "if (typeof token !== 'string') return this.#count(notAToken)", put: '', tests: tokenRules }
+  { name: 'what is no string is taken for a token', file: verifier, without: "if (typeof token !== 'string') return this.#count(notAToken)", put: '', tests: tokenRules },
+  // Keys.
+  { name: 'a fetch that began before a token came refuses it', file: jwksSource, without: 'this.#lastGoodLoad > loadsStarted', put: 'this.#lastGoodLoad >= loadsStarted', tests: newKeys },
+  { name: 'a fetch that failed refuses a token', file: jwksSource, without: 'this.#lastGoodLoad > loadsStarted', put: 'this.#lastEndedLoad > loadsStarted', tests: newKeys },
+  { name: 'who may not wait waits', file: jwksSource, without: '!mayWait || ', put: '', tests: newKeys },
+  { name: 'a request waits for a fetch that comes too late for it', file: jwksSource, without: ' || retryAfterMs >= remainingMs', put: '', tests: newKeys },
+  { name: 'any number of requests waits', file: 'packages/session-identity/src/load-waiters.ts', without: 'if (this.#waiting.size >= this.#maxWaiting) return false', put: '', tests: newKeys },
+  { name: 'closing leaves those waiting who wait', file: jwksSource, without: /this\.#timer\?\.cancel\(\)\n {4}this\.#waiters\.release\(\)/, put: 'this.#timer?.cancel()', tests: newKeys },
+  { name: 'the document of another issuer is believed', file: discover, without: 'named !== issuer', put: 'false', tests: discovery },
+  { name: 'keys are fetched without TLS', file: discover, without: "new URL(url).protocol !== 'https:' && own.protocol === 'https:'", put: 'false', tests: discovery },
+  { name: 'keys are fetched from a private place', file: discover, without: 'hostname !== own.hostname && await isPrivateHost(hostname, lookup)', put: 'false', tests: discovery },
+  { name: 'a name is not looked up', file: privateHost, without: 'if (lookup === null) return false', put: 'return false', tests: discovery },
+  { name: 'any failure of discovery leads to the well-known place', file: discover, without: ' && error.status === 404', put: '', tests: discovery },
+  { name: 'a discovery is believed for ever', file: discover, without: 'if (ageMs >= keepForMs) throw cause', put: '', tests: discovery },
+  { name: 'the keys stay where they cannot be loaded from', file: jwksSource, without: 'this.#locator.invalidate()', put: '', tests: discovery },
+  { name: 'a key verifies any algorithm of its type', file: 'packages/session-identity/src/signature-check.ts', without: 'if (!key.algorithms.includes(alg)) continue', put: '', tests: keys },
+  { name: 'a key for other operations verifies', file: publishedKey, without: "operations.includes('verify')", put: 'true', tests: keys },
+  { name: 'operations that contradict the use are believed', file: publishedKey, without: '!besideUse || ', put: 'true || ', tests: keys },
+  { name: 'a null member is a member', file: publishedKey, without: '.filter(([, value]) => value !== null)', put: '', tests: keys }
 ]

@@ -15,6 +15,7 @@ export interface DiscoveryOptions {
   readonly clock: Clock
   /** Longest time to discover anew what is known, in milliseconds. */
   readonly timeoutMs: number
+  /** Largest document, in bytes. */
   readonly maxBytes: number
   /** How long what was discovered is used without a question, in milliseconds. */
   readonly refreshAfterMs: number
@@ -23,8 +24,9 @@ export interface DiscoveryOptions {
 }
 
 /**
- * The locator of keys that asks the issuer (OpenID Connect Discovery 1.0, section 4), and takes `/.well-known/jwks.json` below it where the
- * issuer publishes no document (404). The URL is remembered, and asked for again when it is old or the keys could not be loaded from it.
+ * The locator of keys that asks the issuer (OpenID Connect Discovery 1.0, section 4), and takes `/.well-known/jwks.json` below it
+ * where the issuer publishes no document (404). The URL is remembered, and asked for again when it is old or the keys could not be
+ * loaded from it.
  */
 export class Discovery implements KeyLocator {
   readonly firstUrl: string
@@ -49,11 +51,11 @@ export class Discovery implements KeyLocator {
     const ageMs = clock.monotonic() - found.atMs
     if (ageMs < refreshAfterMs && !this.#isInvalidated) return { url: found.url, failure: null }
     try {
-      const url = await withTimeout(clock, timeoutMs, async ended => await this.#discover(AbortSignal.any([signal, ended])))
-      return { url, failure: null }
-    } catch (error) {
-      if (ageMs >= keepForMs) throw error
-      return { url: found.url, failure: error instanceof Error ? error : new Error('unknown failure', { cause: error }) }
+      const anew = async (ended: AbortSignal): Promise<string> => await this.#discover(AbortSignal.any([signal, ended]))
+      return { url: await withTimeout(clock, timeoutMs, anew), failure: null }
+    } catch (cause) {
+      if (ageMs >= keepForMs) throw cause
+      return { url: found.url, failure: cause instanceof Error ? cause : new Error('unknown failure', { cause }) }
     }
   }
 
@@ -84,7 +86,10 @@ export class Discovery implements KeyLocator {
   }
 }
 
-/** Whether discovery can start here: at a web URL without query and fragment, as a path is added to it (OpenID Connect Discovery 1.0, section 2). */
+/**
+ * Whether discovery can start here: at a web URL without query and fragment (OpenID Connect Discovery 1.0, section 2), as a path is
+ * added to it.
+ */
 export function canDiscoverFrom (issuer: string): boolean {
   return isWebUrl(issuer) && !/[?#]/.test(issuer)
 }
@@ -94,20 +99,24 @@ function baseOf (issuer: string): string {
 }
 
 /**
- * The `jwks_uri` of a document, held to the rules: the document is the issuer's own (Discovery 1.0, section 4.3), and the URL is https and in
- * no private network, unless the issuer's own URL is http, or in one.
+ * The `jwks_uri` of a document, held to the rules: the document is the issuer's own (Discovery 1.0, section 4.3), and the URL is https
+ * and in no private network, unless the issuer's own URL is http, or in one.
  */
 async function jwksUrlIn (document: unknown, issuer: string, lookup: Lookup | null): Promise<string> {
   const { issuer: named, jwks_uri: url } = Object(document) as Partial<Record<'issuer' | 'jwks_uri', unknown>>
   if (named !== issuer) {
-    throw new Error(`it describes the issuer ${shown(named)}, and must describe exactly ${shown(issuer)}; name the issuer as it does, or give its keys as "jwksUrl"`)
+    throw new Error(`it describes the issuer ${shown(named)}, and must describe exactly ${shown(issuer)}; ` +
+      'name the issuer as it does, or give its keys as "jwksUrl"')
   }
-  if (!isWebUrl(url)) throw new Error(`its "jwks_uri" must be an https URL without user name and password; received ${shown(url)}`)
-  const [keys, own] = [new URL(url), new URL(issuer)]
-  if (keys.protocol !== 'https:' && own.protocol === 'https:') throw new Error(`its "jwks_uri" must be an https URL, as the issuer is; received ${shown(url)}`)
-  const isInside = keys.hostname !== own.hostname && await isPrivateHost(keys.hostname, lookup, 'some')
+  const own = new URL(issuer)
+  if (!isWebUrl(url) || (new URL(url).protocol !== 'https:' && own.protocol === 'https:')) {
+    throw new Error(`its "jwks_uri" must be an https URL without user name and password; received ${shown(url)}`)
+  }
+  const { hostname } = new URL(url)
+  const isInside = hostname !== own.hostname && await isPrivateHost(hostname, lookup, 'some')
   if (isInside && !await isPrivateHost(own.hostname, lookup, 'every')) {
-    throw new Error(`its "jwks_uri" must not be in a private network, as the issuer is not; received ${shown(url)}; if it is right, give it as "jwksUrl"`)
+    throw new Error('its "jwks_uri" must not be in a private network, as the issuer is not; ' +
+      `received ${shown(url)}; if it is right, give it as "jwksUrl"`)
   }
   return url
 }

@@ -25,7 +25,10 @@ export interface JwksSourceOptions {
   readonly maxBytes?: number
   /** Shortest time between the starts of two loads, in milliseconds. Default is 5000. */
   readonly cooldownMs?: number
-  /** How long after a load the next one is made unasked, so that a withdrawn key is noticed, in milliseconds. Default is 300000 (5 minutes). */
+  /**
+   * How long after a load the next one is made unasked, so that a withdrawn key is noticed, in milliseconds. Default is 300000
+   * (5 minutes).
+   */
   readonly refreshAfterMs?: number
   /** How long the last good set is used while no other can be had, in milliseconds. Default is 86400000 (24 hours). */
   readonly keepForMs?: number
@@ -64,13 +67,13 @@ interface LoadFailure {
 /** Longest time that a request waits for a load that has not begun when its token comes, in milliseconds. */
 const maxWaitMs = 2000
 
-/** Most requests that wait for such a load at a time: each holds a connection, and any client can send tokens of unknown keys. */
+/** Most requests that wait for such a load at a time: any client can send tokens of unknown keys. */
 const maxWaiting = 100
 
 /**
- * The keys of one issuer. Loaded at first need, then again in the background; one load at a time, and none within the
- * cooldown of the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down, slow or
- * answers anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
+ * The keys of one issuer. Loaded at first need, then again in the background; one load at a time, and none within the cooldown of
+ * the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down, slow or answers
+ * anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
  */
 export class JwksSource {
   readonly #locator: KeyLocator
@@ -131,18 +134,20 @@ export class JwksSource {
     return this.#failure?.error ?? null
   }
 
-  /** When asking again makes sense, in milliseconds from now: when the load under way has ended, or else when the next may start. */
+  /** When asking again makes sense, in milliseconds from now: when the load under way must have ended, else when the next may start. */
   get retryAfterMs (): number {
-    return Math.max(0, this.#startedAtMs + (this.#inFlight === null ? this.#cooldownMs : this.#timeoutMs) - this.#clock.monotonic())
+    const sinceStartMs = this.#inFlight === null ? this.#cooldownMs : this.#timeoutMs
+    return Math.max(0, this.#startedAtMs + sinceStartMs - this.#clock.monotonic())
   }
 
   get stats (): JwksSourceStats {
-    return { fetches: this.#loads, failures: this.#failures, keys: this.keys.length, failing: this.#failure?.step ?? null }
+    const failing = this.#failure?.step ?? null
+    return { fetches: this.#loads, failures: this.#failures, keys: this.keys.length, failing }
   }
 
   /**
-   * Joins the load that is under way, or starts one. When the last is too recent, one is made as soon as the cooldown ends, which is
-   * not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
+   * Joins the load that is under way, or starts one. When the last is too recent, one is made as soon as the cooldown ends, which
+   * is not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
    */
   async refresh (): Promise<void> {
     if (this.#inFlight === null && !this.#closed) {
@@ -157,7 +162,7 @@ export class JwksSource {
     return { loadsStarted: this.#loads, atMs: this.#clock.monotonic() }
   }
 
-  /** Whether the keys in use are those of a load that began after a token came: what none of them signed is not the issuer's. */
+  /** Whether the keys in use are of a load that began after a token came: if none of them signed it, it is not the issuer's. */
   isLoadedSince ({ loadsStarted }: Arrival): boolean {
     return this.#lastGoodLoad > loadsStarted
   }
@@ -171,19 +176,18 @@ export class JwksSource {
    *   when the last load went well and there is nothing for the operator to read.
    */
   async waitForNewerKeys (arrival: Arrival, patience: Patience): Promise<UnavailableOutcome | null> {
-    if (patience === 'none') {
-      this.refresh().catch(() => {})
-      return this.#unavailable()
-    }
-    if (this.#inFlight === null && (this.#closed || this.retryAfterMs > 0)) {
-      const { retryAfterMs } = this
+    const { retryAfterMs } = this
+    const isCoolingDown = this.#inFlight === null && retryAfterMs > 0
+    const refreshed = this.refresh()
+    if (this.#closed || patience === 'none') return this.#unavailable()
+    if (isCoolingDown) {
       const remainingMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
-      this.#refreshIn(retryAfterMs)
-      if (this.#closed || patience !== 'cooldown' || retryAfterMs >= remainingMs || !await this.#waiters.wait(remainingMs)) return this.#unavailable()
+      if (patience !== 'cooldown' || retryAfterMs >= remainingMs) return this.#unavailable()
+      if (!await this.#waiters.wait(remainingMs)) return this.#unavailable()
     } else {
-      await this.refresh()
+      await refreshed
     }
-    // A load that failed says nothing; one that began before the token came may have read too early, which is for the next to tell.
+    // A load that failed says nothing. One that began before the token came may have read too early: the next one tells.
     return this.#lastEndedLoad > arrival.loadsStarted && !this.isLoadedSince(arrival) ? this.#unavailable() : null
   }
 

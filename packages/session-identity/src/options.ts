@@ -19,7 +19,7 @@ import { isWebUrl } from './web-url.js'
 export interface TrustedIssuer extends IssuerClaimOptions {
   /** `iss` of its tokens, compared exactly. */
   readonly issuer: string
-  /** Where it publishes its keys: an http or https URL. Default is where it says by OpenID discovery, else `<issuer>/.well-known/jwks.json`. */
+  /** Where it publishes its keys: an http or https URL. Default: it says so by discovery, as for the plugin's own option. */
   readonly jwksUrl?: string
   /** Accepted signature algorithms, all asymmetric. */
   readonly algorithms?: readonly Algorithm[]
@@ -38,15 +38,16 @@ export interface SessionIdentityOptions extends ClaimOptions, SessionHubOptions 
    */
   readonly issuers?: readonly TrustedIssuer[]
   /**
-   * Where the issuer publishes its keys: an http or https URL. Default is the `jwks_uri` of `<issuer>/.well-known/openid-configuration` or, when
-   * that does not exist (404), `<issuer>/.well-known/jwks.json`. For `verify: 'jwks'` only.
+   * Where the issuer publishes its keys: an http or https URL. Default is the `jwks_uri` of its
+   * `<issuer>/.well-known/openid-configuration` or, when that does not exist (404), `<issuer>/.well-known/jwks.json`. For
+   * `verify: 'jwks'` only.
    */
   readonly jwksUrl?: string
   /** To be set where the cookie is read: it is what keeps a sister site's tokens out, and other sites' requests in the user's name. */
   readonly authorizedParties?: readonly string[]
   /**
-   * Accepted signature algorithms, all asymmetric. Default: what each published key says (`alg`), else what its type and curve say, RS256 for
-   * RSA; with `verify: 'fastify-jwt'`, what the application's verifier accepts.
+   * Accepted signature algorithms, all asymmetric. Default: what each published key says (`alg`), else what its type and curve say,
+   * RS256 for RSA; with `verify: 'fastify-jwt'`, what the application's verifier accepts.
    */
   readonly algorithms?: readonly Algorithm[]
   /**
@@ -103,7 +104,7 @@ export interface ResolvedSessionIdentityOptions {
   readonly maxTokens: number
   readonly clock: Clock
   readonly fetch: Fetch
-  /** Finds the addresses of hosts that an issuer names; null: `fetch` is the application's own, and may ask another network than this process sees. */
+  /** Finds the addresses of hosts that an issuer names; null where `fetch` is the application's own, and may ask another network. */
   readonly lookup: Lookup | null
   /** What is passed through to the hub. */
   readonly hub: HubOptionValues
@@ -188,7 +189,8 @@ function publishingIssuer (of: IssuerValues, common: CommonClaimValues): Resolve
   if (issuer === undefined) throw invalidOption(owner, 'option "issuer" is missing; it must be given with verify: "jwks", as the one accepted value of "iss", or "issuers" as a list of several.')
   if (typeof issuer === 'object') throw invalidOption(owner, 'option "issuer" must be a name with verify: "jwks", where each issuer has keys of its own; { always } is for verify: "fastify-jwt" and fromJwt().')
   if (jwksUrl === undefined && !canDiscoverFrom(issuer)) {
-    throw invalidOption(owner, 'option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from.')
+    throw invalidOption(owner, 'option "jwksUrl" is missing; ' +
+      'it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from.')
   }
   const location = Object.freeze(jwksUrl === undefined ? { discoverFrom: issuer } : { jwksUrl })
   return Object.freeze({

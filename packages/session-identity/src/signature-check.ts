@@ -16,8 +16,8 @@ const badSignature: RefusedOutcome = refused('invalid_token', 'The signature of 
 const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not accepted by the verifier of the application')
 
 /**
- * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer may
- * rotate under the same `kid`, is refused only once a load that began after the request came has brought no key of its either; until
+ * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer
+ * may rotate under the same `kid`, is refused only once a load that began after the request came has brought no key that did; until
  * then, and as long as there are no keys, the answer is `unavailable`: the token may be good.
  */
 export function checkByJwks (source: JwksSource): SignatureCheck {
@@ -73,7 +73,7 @@ type SignerCheck = (keys: readonly PublishedKey[], token: ParsedToken) => Promis
 
 /** Checks a token that several requests carry at once only once per set of keys. */
 function sharedCheck (): SignerCheck {
-  const running = new Map<string, { readonly keys: readonly PublishedKey[], readonly answer: ReturnType<SignerCheck> }>()
+  const running = new Map<string, { readonly keys: readonly PublishedKey[], readonly answer: Promise<PublishedKey | RefusedOutcome> }>()
   return async (keys, token) => {
     const other = running.get(token.text)
     if (other?.keys === keys) return await other.answer
@@ -95,7 +95,7 @@ async function signerAmong (keys: readonly PublishedKey[], token: ParsedToken): 
     try {
       await compactVerify(token.text, key.publicKey)
     } catch {
-      continue // Not signed with this key, or the key is of no use for this algorithm: either way it vouches for nothing.
+      continue // Not signed with this key.
     }
     if (key.trusted) return key // It may have been withdrawn meanwhile.
   }

@@ -179,10 +179,10 @@ export class JwksSource {
     const { retryAfterMs } = this
     const isCoolingDown = this.#inFlight === null && retryAfterMs > 0
     const refreshed = this.refresh()
-    if (patience === 'none') return this.#unavailable()
-    if (isCoolingDown || this.#closed) {
+    if (this.#closed || patience === 'none') return this.#unavailable()
+    if (isCoolingDown) {
       const remainingMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
-      if (this.#closed || patience !== 'cooldown' || retryAfterMs >= remainingMs) return this.#unavailable()
+      if (patience !== 'cooldown' || retryAfterMs >= remainingMs) return this.#unavailable()
       if (!await this.#waiters.wait(remainingMs)) return this.#unavailable()
     } else {
       await refreshed

@@ -13,7 +13,10 @@ export {
 } from './session-outcome.js'
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
-export { databaseFailureOf, isOutage, type DatabaseFailure } from './database-failure.js'
+export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
+export { withdrawalOf, type Withdrawal } from './withdrawal.js'
+export { Withdrawals, type WithdrawalLogger } from './withdrawals.js'
+export { sourceFailureOf } from './source-failure.js'
 export { compileRouteSession, defaultRouteSession, type RouteSession } from './route-session.js'
 export {
   callable, clockObject, describe, durationMs, flag, integer, invalidOption, listOf, maxDelayMs, objectWith, oneOf, optional, ratio, readOptions, rule, secretText,

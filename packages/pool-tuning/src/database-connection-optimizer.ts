@@ -70,6 +70,7 @@ export class DatabaseConnectionOptimizer {
       config: () => this.#clientConfig(),
       onConnect: client => this.#prepare(client),
       onRefused: error => this.#refused(error),
+      mayBePooled: () => this.#pooler !== false,
       onLeak: trace => { logger.warn({ trace }, `pool: a connection is lent for more than ${leakTraceAfterMs} ms`) },
       ...(echoSql ? { onStatement: (text: string) => { logger.info({ sql: text }, 'pool: statement') } } : {})
     }

@@ -14,6 +14,7 @@ export {
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
 export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
+export { StatementNames } from './statement-names.js'
 export { withdrawalOf, type Withdrawal } from './withdrawal.js'
 export { Withdrawals, type WithdrawalLogger } from './withdrawals.js'
 export { sourceFailureOf } from './source-failure.js'

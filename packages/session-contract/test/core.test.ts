@@ -6,7 +6,7 @@ import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
   isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
-  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals,
+  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome
 } from '../src/core.js'
 
@@ -239,6 +239,29 @@ t.test('a plan that does not fit any more is told by what PostgreSQL says in any
     t.equal(databaseFailureOf(failed({ code })), 'rejected', 'sent without a name it is a defect')
   }
   t.notOk(isPlanOutdated(null))
+})
+
+t.test('a statement goes under its name, once more without when its plan is outdated, and without any from the first sign of a pooler on', async t => {
+  const sent: Array<string | undefined> = []
+  const failures: object[] = []
+  const send = async ({ name }: { readonly name?: string }): Promise<string> => {
+    sent.push(name)
+    const failure = failures.shift()
+    if (failure !== undefined) throw failed(failure)
+    return 'rows'
+  }
+  const names = new StatementNames()
+  const sendAfter = async (...fail: object[]): Promise<unknown> => {
+    failures.push(...fail)
+    return await names.send('find', send).catch((error: { code: string }) => error.code)
+  }
+  const changed = { code: '0A000', routine: 'RevalidateCachedQuery' }
+  t.strictSame([await sendAfter(changed), sent.splice(0)], ['rows', ['find', undefined]])
+  t.strictSame([await sendAfter(changed, { code: '42P01' }), sent.splice(0)], ['42P01', ['find', undefined]])
+  t.strictSame([await sendAfter({ code: '42883' }, { code: '42883' }), sent.splice(0)], ['42883', ['find', undefined]])
+  t.strictSame([await sendAfter({ code: '23505' }), sent.splice(0)], ['23505', ['find']])
+  t.strictSame([await sendAfter({ code: '26000' }), sent.splice(0)], ['rows', ['find', undefined]])
+  t.strictSame([await sendAfter(), sent.splice(0)], ['rows', [undefined]])
 })
 
 t.test('a refusal is told in words: its code, what is refused, what to do; also when it is the cause of the failure', async t => {

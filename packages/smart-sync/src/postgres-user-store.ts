@@ -1,4 +1,4 @@
-import { databaseFailureOf, isOutage, SourceUnavailable, type Clock, type Deadline, type SessionKey, type WatchedTable } from '@orientor/session-contract/core'
+import { databaseFailureOf, isOutage, SourceUnavailable, StatementNames, type Clock, type Deadline, type SessionKey, type WatchedTable } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Observation } from './observation.js'
 import type { PoolLike } from './pool-like.js'
@@ -26,16 +26,13 @@ export interface PostgresUserStoreOptions {
 const what = 'The users table'
 const mostRetries = 5
 const firstBackoffMs = 10
-// A prepared statement that is there already, or is not there: its name was used on another connection than this client thinks.
-const misnamed: readonly string[] = ['42P05', '26000']
 const asSent = { getTypeParser: () => (text: string): string => text }
 
 /**
  * The users table in PostgreSQL (14 or later). A statement that lost against another transaction (serialization failure, deadlock, lock
  * timeout) is sent again, at most five times with full jitter, as long as the deadline allows: each is a transaction of its own, and idempotent.
  *
- * Statements are prepared once per connection. Behind a pooler that gives out another connection for each transaction that cannot be kept up: with
- * the first sign of one, statements are sent without a name from then on.
+ * Statements are prepared once per connection, and anew when a table changed; see StatementNames.
  */
 export class PostgresUserStore implements UserStore {
   readonly maxWrites: number = 200
@@ -48,7 +45,7 @@ export class PostgresUserStore implements UserStore {
   readonly #touch: Statement
   readonly #ping: Statement = statement('ping', 'SELECT 1')
   #statements = 0
-  #namesStatements = true
+  readonly #names = new StatementNames()
 
   constructor ({ pool, tables, harmlessTriggers = [], clock, random }: PostgresUserStoreOptions) {
     this.#pool = pool
@@ -95,14 +92,9 @@ export class PostgresUserStore implements UserStore {
   async #run (prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     for (let retries = 0; ; retries++) {
       try {
-        return await this.#send(prepared, values, deadline)
+        return await this.#names.send(prepared.name, named => this.#send(named, prepared, values, deadline))
       } catch (error) {
         if (error instanceof SourceUnavailable) throw error
-        // It was not even looked at, so it can be sent again whatever it does.
-        if (misnamed.includes(sqlStateOf(error)) && retries < mostRetries) {
-          this.#namesStatements = false
-          continue
-        }
         const failure = databaseFailureOf(error)
         if (isOutage(failure)) throw new SourceUnavailable('The database cannot be reached', { cause: error })
         if (failure !== 'aborted') throw new errors.StatementRefused(placeOf(error), { cause: error })
@@ -113,12 +105,12 @@ export class PostgresUserStore implements UserStore {
     }
   }
 
-  async #send (prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
+  async #send (named: { readonly name?: string }, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     const leftMs = Math.ceil(deadline.atMs - this.#clock.monotonic())
     if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
     const pool = this.#pool()
     if (prepared !== this.#ping) this.#statements++
-    const sent = pool.query({ ...this.#namesStatements && { name: prepared.name }, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline })
+    const sent = pool.query({ ...named, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline })
     return (await withinDeadline(sent, deadline, what)).rows as readonly UserRow[]
   }
 }

@@ -1,9 +1,11 @@
-import { databaseFailureOf, isOutage, SourceUnavailable, StatementNames, type Clock, type Deadline, type SessionKey, type WatchedTable } from '@orientor/session-contract/core'
+import {
+  databaseFailureOf, sourceFailureOf, SourceUnavailable, StatementNames, Withdrawals, type Clock, type Deadline, type SessionKey, type WatchedTable, type Withdrawal
+} from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Observation } from './observation.js'
 import type { PoolLike } from './pool-like.js'
 import { findUsers, findValues } from './sql/find-users.js'
-import { statement, type Statement } from './sql/statement.js'
+import type { Statement } from './sql/statement.js'
 import { touchUsers, touchValues } from './sql/touch-users.js'
 import { upsertUsers, upsertValues } from './sql/upsert-users.js'
 import { userOfRow, watchedUsers, type UserRow } from './sql/user-row.js'
@@ -21,9 +23,16 @@ export interface PostgresUserStoreOptions {
   readonly clock: Clock
   /** From 0 to below 1, as Math.random(). */
   readonly random: () => number
+  /** Takes note of what PostgreSQL refuses. Default: tells no log. */
+  readonly withdrawals?: Withdrawals
 }
 
-const what = 'The users table'
+const table = 'The users table'
+// What may be refused.
+const reading = 'to read users'
+const writing = 'to write users'
+const noting = 'to note when users were compared'
+const silent = { error: (): void => {}, info: (): void => {} }
 const mostRetries = 5
 const firstBackoffMs = 10
 const asSent = { getTypeParser: () => (text: string): string => text }
@@ -43,17 +52,21 @@ export class PostgresUserStore implements UserStore {
   readonly #find: Statement
   readonly #upsert: Statement
   readonly #touch: Statement
-  readonly #ping: Statement = statement('ping', 'SELECT 1')
+  /** The same, but not counted. */
+  readonly #ping: Statement
+  readonly #withdrawals: Withdrawals
   #statements = 0
   readonly #names = new StatementNames()
 
-  constructor ({ pool, tables, harmlessTriggers = [], clock, random }: PostgresUserStoreOptions) {
+  constructor ({ pool, tables, harmlessTriggers = [], clock, random, withdrawals = new Withdrawals('', silent, clock) }: PostgresUserStoreOptions) {
     this.#pool = pool
     this.#clock = clock
     this.#random = random
+    this.#withdrawals = withdrawals
     this.#find = findUsers(tables.users)
     this.#upsert = upsertUsers(tables)
     this.#touch = touchUsers(tables.users)
+    this.#ping = { ...this.#find }
     this.watches = Object.freeze([watchedUsers(tables.users, harmlessTriggers)])
   }
 
@@ -62,14 +75,19 @@ export class PostgresUserStore implements UserStore {
     return this.#statements
   }
 
+  /** What PostgreSQL refuses now of what is written; null when nothing is, as far as is known. */
+  get refusedWrites (): Withdrawal | null {
+    return this.#withdrawals.of(writing) ?? this.#withdrawals.of(noting)
+  }
+
   async find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>> {
-    const rows = await this.#run(this.#find, findValues(keys), deadline)
+    const rows = await this.#run(reading, this.#find, findValues(keys), deadline)
     return new Map(rows.map(row => userOfRow(row)).map(user => [user.key, user]))
   }
 
   async write (observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<WriteResult> {
     try {
-      const rows = await this.#run(this.#upsert, upsertValues(observations, syncedAtMs), deadline)
+      const rows = await this.#run(writing, this.#upsert, upsertValues(observations, syncedAtMs), deadline)
       const written = rows.map((row): WrittenUser => ({ user: userOfRow(row), created: row['created'] === 't' }))
       return { kind: 'done', written: new Map(written.map(one => [one.user.key, one])) }
     } catch (error) {
@@ -82,22 +100,28 @@ export class PostgresUserStore implements UserStore {
   }
 
   async touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<void> {
-    await this.#run(this.#touch, touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
+    await this.#run(noting, this.#touch, touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
   }
 
+  /** Reads nobody, but all the same: whoever may not read the table, or finds another one, is told. */
   async ping (deadline: Deadline): Promise<void> {
-    await this.#run(this.#ping, [], deadline)
+    await this.#run(reading, this.#ping, findValues([]), deadline)
   }
 
-  async #run (prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
+  /** @param what - is tried, for the log when it is refused */
+  async #run (what: string, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     for (let retries = 0; ; retries++) {
       try {
-        return await this.#names.send(prepared.name, named => this.#send(named, prepared, values, deadline))
+        const rows = await this.#names.send(prepared.name, named => this.#send(named, prepared, values, deadline))
+        this.#withdrawals.answered(what)
+        return rows
       } catch (error) {
-        if (error instanceof SourceUnavailable) throw error
-        const failure = databaseFailureOf(error)
-        if (isOutage(failure)) throw new SourceUnavailable('The database cannot be reached', { cause: error })
-        if (failure !== 'aborted') throw new errors.StatementRefused(placeOf(error), { cause: error })
+        const unavailable = sourceFailureOf(error)
+        if (unavailable !== null) {
+          this.#withdrawals.failed(what, unavailable)
+          throw unavailable
+        }
+        if (databaseFailureOf(error, 'own') !== 'aborted') throw new errors.StatementRefused(placeOf(error), { cause: error })
         // 57014: the statement was cancelled, most often by statement_timeout; the next one would be as slow.
         if (sqlStateOf(error) === '57014' || retries === mostRetries) throw new SourceUnavailable('The database did not complete a statement', { cause: error })
         await pause(this.#clock, this.#random() * firstBackoffMs * 2 ** retries, deadline.signal)
@@ -107,11 +131,11 @@ export class PostgresUserStore implements UserStore {
 
   async #send (named: { readonly name?: string }, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     const leftMs = Math.ceil(deadline.atMs - this.#clock.monotonic())
-    if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
+    if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${table} was not asked: no time is left`)
     const pool = this.#pool()
     if (prepared !== this.#ping) this.#statements++
     const sent = pool.query({ ...named, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline })
-    return (await withinDeadline(sent, deadline, what)).rows as readonly UserRow[]
+    return (await withinDeadline(sent, deadline, table)).rows as readonly UserRow[]
   }
 }
 

@@ -134,7 +134,7 @@ export class PostgresUserStore implements UserStore {
     if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${table} was not asked: no time is left`)
     const pool = this.#pool()
     if (prepared !== this.#ping) this.#statements++
-    const sent = pool.query({ ...named, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline })
+    const sent = pool.query({ ...named, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline, idempotent: true })
     return (await withinDeadline(sent, deadline, table)).rows as readonly UserRow[]
   }
 }

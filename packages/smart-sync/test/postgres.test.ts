@@ -665,12 +665,28 @@ t.test('a user whom a trigger of the app refuses does not take the others of the
   t.match((settled[1] as PromiseRejectedResult).reason, { code: 'ORI_SYNC_ROW_REFUSED' })
 })
 
-t.test('the deadline of a load goes down to the pool with each statement', async t => {
+t.test('the deadline of a load goes down to the pool with each statement, and that a second execution does no harm', async t => {
   const { pool, counted } = await pools(t)
   await migrate({ pool: pool as PoolLike })
-  const deadlines: unknown[] = []
-  const sync = syncOn({ connect: counted.connect, query: async statement => { deadlines.push(statement.deadline); return await counted.query(statement) } })
+  const sent: StatementConfig[] = []
+  // Each is executed twice, as by a pool whose connection was cut before the answer came.
+  const twice: PoolLike = {
+    connect: counted.connect,
+    query: async statement => {
+      sent.push(statement)
+      await counted.query(statement)
+      return await counted.query(statement)
+    }
+  }
+  const provider = { now: 1_700_000_000_000 }
+  const sync = syncOn(twice, { forceSyncAfterMs: 1, provider: providerOf(() => ({ kind: 'found', profile, version: provider.now })) })
   const deadline = deadlineIn(t, 5000)
-  await sync.load([request('user_a')], deadline)[0]
-  t.strictSame(deadlines, [deadline, deadline])
+  const load = async (): Promise<UserRecord> => await one(sync, request('user_a', {}, { force: true }), deadline)
+  t.match(await load(), { kind: 'active', revision: 1 })
+  provider.now++
+  t.match(await load(), { kind: 'active', revision: 2 })
+  await new Promise(resolve => { setTimeout(resolve, 5) })
+  t.match(await load(), { kind: 'active', revision: 2, sync: 'skipped' })
+  t.ok(sent.length >= 6 && sent.every(statement => statement.deadline === deadline && statement.idempotent === true))
+  t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 1)
 })

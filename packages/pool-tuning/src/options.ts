@@ -10,7 +10,7 @@ import { defaultSessionSettings, type Delivery, type SessionSettings } from './s
 export interface PoolTuningOptions {
   /** `postgres://user:password@host:port/database`. Default: what `client` and the PG* variables say. Never shown. */
   readonly connectionString?: string
-  /** Configuration of pg's client: `host`, `ssl`, `application_name`, `statement_timeout` … What it sets wins over `settings`. */
+  /** Configuration of pg's client: `host`, `ssl`, `password`, `statement_timeout` … What it sets wins over the connection string and over `settings`. */
   readonly client?: pg.ClientConfig
   /** The set of figures to begin with. Default is `auto`: `railway` where RAILWAY_ENVIRONMENT is set, else by NODE_ENV, else `base`. */
   readonly preset?: PresetName | 'auto'
@@ -142,6 +142,9 @@ export function resolveOptions (input: unknown): ResolvedPoolOptions {
   const minConnections = read.minConnections ?? Math.min(1, figures.size)
   if (minConnections > figures.size) throw invalidOption('@orientor/pool-tuning', `option "minConnections" must not be above size (${figures.size}); received ${minConnections}. Raise size, or keep fewer connections open.`)
   const connectTimeoutMs = Math.min(read.connectTimeoutMs!, figures.timeoutMs)
+  if (connectionString !== undefined && read.client!.connectionString !== undefined) {
+    throw invalidOption('@orientor/pool-tuning', 'the options "connectionString" and "client.connectionString" exclude each other; received both. Give one of them up.')
+  }
   const client = connectionString === undefined ? read.client! : { ...read.client, connectionString }
   // ResolvedPoolOptions has every key: those with a rule and a default, and those settled above.
   return Object.freeze({ ...read, ...figures, client, environment, preset, settings, minConnections, connectTimeoutMs, origins: Object.freeze(origins) }) as unknown as ResolvedPoolOptions

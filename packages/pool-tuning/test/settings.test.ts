@@ -35,7 +35,7 @@ const query = "SELECT current_setting('statement_timeout') AS s, current_setting
 async function optimizer (t: Test, url: string, options: PoolTuningOptions = {}): Promise<{ optimizer: DatabaseConnectionOptimizer, messages: string[] }> {
   const messages: string[] = []
   const note = (details: object, message: string): void => { messages.push(`${message} ${JSON.stringify(details)}`) }
-  const optimizer = new DatabaseConnectionOptimizer({ connectionString: url, environment: {}, drainMs: 100, ...options }, { logger: { info: note, warn: note } })
+  const optimizer = new DatabaseConnectionOptimizer({ connectionString: url, environment: {}, drainMs: 100, ...options }, { logger: { info: note, warn: note, error: note } })
   t.teardown(() => optimizer.close())
   await optimizer.start()
   return { optimizer, messages }

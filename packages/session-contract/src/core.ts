@@ -15,6 +15,7 @@ export type { Admin, Component, Distribution, Health, Instrument, Sync } from '.
 export { parseProviderTimestamp } from './provider-timestamp.js'
 export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
 export { StatementNames } from './statement-names.js'
+export { readConnection, type ConnectionConfig, type ConnectionReading } from './connection-config.js'
 export { withdrawalOf, type Withdrawal } from './withdrawal.js'
 export { Withdrawals, type WithdrawalLogger } from './withdrawals.js'
 export { sourceFailureOf } from './source-failure.js'

@@ -7,6 +7,7 @@ import { heartbeatSql, watchedOf } from '../sql/heartbeat.js'
 import { quotedName } from '../sql/quoted.js'
 import type { TriggerSet } from '../sql/trigger-set.js'
 import { changeOf } from './announcement.js'
+import { clientConfig } from './client-config.js'
 import type { Line, LineReports } from './leased-trust.js'
 import { judgeTriggers } from './trigger-check.js'
 
@@ -61,7 +62,7 @@ export class PostgresLine implements Line {
 
   constructor (options: PostgresLineOptions) {
     this.#options = options
-    this.#client = new pg.Client({ ...options.connection, keepAlive: true, stream: () => this.#socket })
+    this.#client = new pg.Client({ ...clientConfig(options.connection), keepAlive: true, stream: () => this.#socket })
   }
 
   open (): void {

@@ -3,7 +3,7 @@ import { describe, systemClock, withdrawalOf, type Clock, type Component, type H
 import { clientConfig, connectionTarget, type ConnectionTarget } from './connection-target.js'
 import { errors } from './errors.js'
 import { resolveOptions, type Origin, type PoolTuningOptions, type ResolvedPoolOptions } from './options.js'
-import { announcedProcessId } from './pg-pool-seam.js'
+import { announcedProcessId, connectionParameters } from './pg-pool-seam.js'
 import { poolComponent } from './pool-component.js'
 import { SettingsDelivery } from './session-settings.js'
 import { transact } from './transaction.js'
@@ -35,6 +35,8 @@ export interface Explanation {
 
 const silentLogger: PoolLogger = { info: () => {}, warn: () => {}, error: () => {} }
 const healthLimitMs = 1000
+/** Thrown while a connection is prepared that has to begin with other parameters, which are known now. */
+const makeAnew = Object.assign(new Error('The connection is made anew with the settings of the session'), { databaseFailure: 'unsent' })
 const startLimitMs = 2000
 
 /**
@@ -142,14 +144,14 @@ export class DatabaseConnectionOptimizer {
   /** Every value, where it comes from, and what the first connection showed. Holds no secret. */
   explain (): Explanation {
     const { origins, settings, client, environment, onConnect, ...values } = this.#options
-    const { mode, own, wanted } = this.#delivery
+    const { mode, own, wanted, kept } = this.#delivery
     return Object.freeze({
       preset: this.#options.preset,
       maxConnections: this.pool.limit + 1,
       pooler: this.#pooler,
       values: Object.freeze(Object.entries(values).map(([option, value]) => Object.freeze({ option, value, origin: origins[option] ?? 'default' }))),
       settings: Object.freeze(Object.entries(settings).map(([setting, value]) => Object.freeze({
-        setting, value, delivery: own.has(setting) ? 'set by the app' : value === null ? 'left to the server' : this.#notApplied.includes(setting) ? `${mode}, not applied` : wanted.has(setting) ? mode : 'none'
+        setting, value, delivery: own.has(setting) ? 'set by the app' : value === null ? 'left to the server' : kept.has(setting) ? `left to the server, which has its own (${kept.get(setting)})` : this.#notApplied.includes(setting) ? `${mode}, not applied` : wanted.has(setting) ? mode : 'none'
       }))),
       advice: this.#advice()
     })
@@ -230,6 +232,7 @@ export class DatabaseConnectionOptimizer {
   }
 
   async #prepare (client: pg.Client): Promise<void> {
+    if (await this.#delivery.decide(client, String(connectionParameters(client)['options'] ?? ''))) throw makeAnew
     const { onConnect } = this.#delivery
     if (onConnect !== null) await client.query(onConnect)
     if (this.#pooler === null) {
@@ -242,6 +245,7 @@ export class DatabaseConnectionOptimizer {
   }
 
   #refused (error: unknown): boolean {
+    if (error === makeAnew) return true
     if (!this.#delivery.refused(error)) return false
     this.#pooler = true
     this.#warn('a pooler refused the startup parameters')

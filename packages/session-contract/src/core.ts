@@ -7,10 +7,11 @@ export { createIdentity, type Identity, type IdentityParts } from './identity.js
 export type { ActiveRecord, BarredRecord, SessionProfile, SessionUser, UserRecord } from './user.js'
 export { SourceUnavailable, type LoadRequest, type UserChange, type UserSource, type WatchedTable } from './user-source.js'
 export {
-  anonymous, identified, isRevoked, outcomeOf, refused, revoked, unavailable, userOutcome,
-  type AnonymousOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome,
+  anonymous, failed, identified, isRevoked, outcomeOf, refused, refusedByStatus, revoked, unavailable, userOutcome,
+  type AnonymousOutcome, type BearerRefusal, type FailedOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome, type StatusRefusal,
   type UnavailableOutcome, type Unresolved, type UserOutcome
 } from './session-outcome.js'
+export { outcomeOfThrown, unacceptedCredentials, unreadableCredentials } from './thrown-outcome.js'
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
 export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
@@ -19,6 +20,7 @@ export { readConnection, type ConnectionConfig, type ConnectionReading } from '.
 export { withdrawalOf, type Withdrawal } from './withdrawal.js'
 export { Withdrawals, type WithdrawalLogger } from './withdrawals.js'
 export { sourceFailureOf } from './source-failure.js'
+export { hubOptionNames, hubOptionRules, type HubOptionValues, type RefusalFormat, type RefuseRule, type SessionHubOptions } from './hub-options.js'
 export { compileRouteSession, defaultRouteSession, type RouteSession } from './route-session.js'
 export {
   callable, clockObject, describe, durationMs, flag, integer, invalidOption, listOf, maxDelayMs, objectWith, oneOf, optional, ratio, readOptions, rule, secretText,

@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { describe, systemClock, withdrawalOf, type Clock, type Component, type Health } from '@orientor/session-contract/core'
+import { asSent, describe, systemClock, withdrawalOf, type Clock, type Component, type Health } from '@orientor/session-contract/core'
 import { clientConfig, connectionTarget, type ConnectionTarget } from './connection-target.js'
 import { errors } from './errors.js'
 import { resolveOptions, type Origin, type PoolTuningOptions, type ResolvedPoolOptions } from './options.js'
@@ -114,9 +114,9 @@ export class DatabaseConnectionOptimizer {
     let room: { readonly most: number, readonly reserved: number }
     try {
       const atMs = this.#clock.monotonic() + startLimitMs
-      const { rows } = await this.#onLane<{ most: number, reserved: number }>(
-        "SELECT current_setting('max_connections')::int AS most, current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved", atMs)
-      room = rows[0]!
+      const { rows: [row] } = await this.#onLane<Record<'most' | 'superusers' | 'roles', string>>(
+        "SELECT current_setting('max_connections') AS most, current_setting('superuser_reserved_connections') AS superusers, coalesce(current_setting('reserved_connections', true), '0') AS roles", atMs)
+      room = { most: Number(row!.most), reserved: Number(row!.superusers) + Number(row!.roles) }
     } catch (error) {
       const message = this.#whyNot(error)
       if (this.#options.failFast) throw new errors.Unreachable(`${message} The rule: with failFast it must answer within ${startLimitMs} ms at the start. Mend that first, or leave failFast out.`, { cause: error })
@@ -198,7 +198,7 @@ export class DatabaseConnectionOptimizer {
 
   #onLane<R extends pg.QueryResultRow> (text: string, atMs: number): Promise<pg.QueryResult<R>> {
     const controller = new AbortController()
-    return this.#lane.query<R>({ text, idempotent: true, deadline: { atMs, signal: controller.signal } })
+    return this.#lane.query<R>({ text, types: asSent as pg.CustomTypesConfig, idempotent: true, deadline: { atMs, signal: controller.signal } })
   }
 
   #clientConfig (): pg.PoolConfig {

@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { databaseFailureOf, isOutage } from '@orientor/session-contract/core'
+import { asSent, databaseFailureOf, isOutage } from '@orientor/session-contract/core'
 
 /** Session settings by their names in PostgreSQL; null for one that is left to the server. Durations in milliseconds, 0 for no limit. */
 export interface SessionSettings {
@@ -162,12 +162,12 @@ export class SettingsDelivery {
     const sent = this.#mode === 'startup' || this.#mode === 'set' ? [...this.#wanted] : []
     const columns = sent.flatMap(([name, value], index) => [`current_setting('${name}') AS is_${index}`, `set_config('${name}', '${value.replaceAll("'", "''")}', true) AS want_${index}`])
     // set_config(…, true) ends with the statement; it only spells the wanted value as the server does.
-    const { rows: [row] } = await client.query<Record<string, unknown>>(`SELECT ${['pg_backend_pid() AS pid', ...columns].join(', ')}`)
+    const { rows: [row] } = await client.query<Record<string, string>>({ text: `SELECT ${['pg_backend_pid()::text AS pid', ...columns].join(', ')}`, types: asSent as pg.CustomTypesConfig })
     const notApplied = new Map<string, string>()
     sent.forEach(([name], index) => {
-      if (row![`is_${index}`] !== row![`want_${index}`]) notApplied.set(name, String(row![`is_${index}`]))
+      if (row![`is_${index}`] !== row![`want_${index}`]) notApplied.set(name, row![`is_${index}`]!)
     })
-    const pooled = announcedPid !== null && row!['pid'] !== announcedPid
+    const pooled = announcedPid !== null && Number(row!['pid']) !== announcedPid
     if (this.#auto && (pooled || notApplied.size > 0)) this.#mode = 'transaction'
     return { pooled, notApplied }
   }
@@ -181,7 +181,9 @@ export class SettingsDelivery {
 /** Where the values in force come from, by name. A server that does not tell is asked no more. */
 async function sourcesOf (client: pg.ClientBase, names: readonly string[]): Promise<ReadonlyMap<string, string>> {
   try {
-    const { rows } = await client.query<{ name: string, source: string }>('SELECT name, source FROM pg_catalog.pg_settings WHERE name = ANY ($1)', [names])
+    const { rows } = await client.query<{ name: string, source: string }>({
+      text: 'SELECT name, source FROM pg_catalog.pg_settings WHERE name = ANY ($1)', values: [names], types: asSent as pg.CustomTypesConfig
+    })
     return new Map(rows.map(({ name, source }) => [name, source]))
   } catch (error) {
     if (isOutage(databaseFailureOf(error))) throw error

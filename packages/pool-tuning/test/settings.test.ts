@@ -157,6 +157,30 @@ t.test('a server that does not tell where its settings come from keeps them', as
   await t.rejects(new SettingsDelivery(resolveOptions({ preset: 'railway', environment: {} }).settings, 'auto', {}).decide(away, ''), { code: '57P01' })
 })
 
+t.test('nothing that the app sets for all of its process changes what the pool finds', async t => {
+  const { url } = await testDatabase(t)
+  const types = [16, 18, 19, 20, 23, 25, 26, 114, 700, 701, 1000, 1005, 1007, 1009, 1016, 1042, 1043, 1114, 1184, 1700, 2950, 3802]
+  const kept = types.map(type => [type, pg.types.getTypeParser(type)] as const)
+  for (const type of types) pg.types.setTypeParser(type, () => ({ odd: true }))
+  t.teardown(() => {
+    for (const [type, parser] of kept) pg.types.setTypeParser(type, parser)
+    pg.defaults.binary = false
+  })
+  for (const binary of [false, true]) {
+    pg.defaults.binary = binary
+    const { optimizer: it, messages } = await optimizer(t, url, { preset: 'railway' })
+    t.match(it.explain(), { pooler: false, advice: null }, `binary ${binary}`)
+    t.strictSame(messages, [])
+    t.match(it.explain().settings.map(({ delivery }) => delivery), ['startup', 'startup', 'startup', 'startup', 'startup'])
+    t.match(await it.health(), { status: 'healthy' })
+    t.match((await it.pool.query({ text: query, types: { getTypeParser: () => String } as never })).rows, [{ s: '30s', r: '1.1' }])
+    await it.close()
+    const tooLarge = new DatabaseConnectionOptimizer({ connectionString: url, environment: {}, size: 900 })
+    t.teardown(() => tooLarge.close())
+    await t.rejects(tooLarge.start(), { code: 'ORI_POOL_LARGER_THAN_SERVER' })
+  }
+})
+
 t.test('each delivery puts the settings where it says', async t => {
   const { url } = await testDatabase(t)
   const { optimizer: set } = await optimizer(t, url, { preset: 'railway', delivery: 'set', resetOnReturn: 'commit' })

@@ -15,6 +15,7 @@ export { outcomeOfThrown, unacceptedCredentials, unreadableCredentials } from '.
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
 export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
+export { asSent } from './as-sent.js'
 export { StatementNames } from './statement-names.js'
 export { readConnection, type ConnectionConfig, type ConnectionReading } from './connection-config.js'
 export { withdrawalOf, type Withdrawal } from './withdrawal.js'

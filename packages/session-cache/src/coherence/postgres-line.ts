@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Socket } from 'node:net'
-import { databaseFailureOf, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
+import { asSent, databaseFailureOf, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
 import pg from 'pg'
 import { errors } from '../errors.js'
 import { heartbeatSql, watchedOf } from '../sql/heartbeat.js'
@@ -41,7 +41,6 @@ const farewellMs = 500
 /** How many turns of the event loop the reading of what has arrived may take. */
 const mostTurns = 1000
 
-const asSent = { getTypeParser: () => (text: string): string => text }
 type Row = Readonly<Record<string, string | null>>
 
 /**
@@ -63,6 +62,8 @@ export class PostgresLine implements Line {
   constructor (options: PostgresLineOptions) {
     this.#options = options
     this.#client = new pg.Client({ ...clientConfig(options.connection), keepAlive: true, stream: () => this.#socket })
+    // The app may have binary results for all of its process (pg.defaults).
+    Object.assign(this.#client, { binary: false })
   }
 
   open (): void {

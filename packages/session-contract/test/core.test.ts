@@ -1,12 +1,15 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { ManualClock } from '@orientor/test-kit'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeCertificate, ManualClock } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
-  isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
-  SourceUnavailable, splitSessionKey, startDeadline, systemClock, text, userOutcome, withDefault,
+  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
+  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome
 } from '../src/core.js'
 
@@ -178,23 +181,219 @@ t.test('provider timestamps order as instants do', async t => {
   t.ok(at('2024-01-02T05:00:00+02:00') < at('2024-01-02T03:30:00Z'))
 })
 
+const failed = (fields: object): Error => Object.assign(new Error('x'), fields)
+
 t.test('failures of the database fall into the classes of what may be done about them', async t => {
   const classes = {
     unsent: ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', '57P03', '53300', '08001', '08004'],
     severed: ['57P01', '57P02', '25P03', '57P05', '08003', '08006', '08007', 'ECONNRESET', 'EPIPE'],
     aborted: ['40001', '40P01', '55P03', '57014'],
+    outdated: ['26000', '42P05'],
     demoted: ['25006'],
     exhausted: ['53100', '53200', '58030', '53400'],
-    rejected: ['22001', '23505', '42P01', '28P01', '08P01', '0A000'],
+    withdrawn: ['ERR_TLS_CERT_ALTNAME_INVALID', 'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED'],
+    rejected: ['22001', '22P02', '23505', '42P01', '42501', '42703', '3F000', '42601', '28P01', '3D000', '55000', '55006', '08P01', '0A000'],
     unknown: ['XX000', 'EWEIRD', 'P0001']
   }
-  for (const [failure, codes] of Object.entries(classes)) for (const code of codes) t.equal(databaseFailureOf(Object.assign(new Error('x'), { code })), failure, code)
+  for (const [failure, codes] of Object.entries(classes)) for (const code of codes) t.equal(databaseFailureOf(failed({ code })), failure, code)
   t.equal(databaseFailureOf(new Error('timeout exceeded when trying to connect')), 'unsent')
   t.equal(databaseFailureOf(new Error('Connection terminated unexpectedly')), 'severed')
   t.equal(databaseFailureOf(new Error('Query read timeout')), 'severed')
+  t.equal(databaseFailureOf(new Error('The server does not support SSL connections')), 'withdrawn')
   t.equal(databaseFailureOf({ databaseFailure: 'severed', code: '23505' }), 'severed', 'whoever knows better says so')
   for (const other of [null, 'ECONNREFUSED', {}, new Error('boom'), { databaseFailure: 'nonsense' }]) t.equal(databaseFailureOf(other), 'unknown')
-  t.strictSame((['unsent', 'severed', 'demoted', 'exhausted', 'aborted', 'rejected', 'unknown'] as const).map(isOutage), [true, true, true, true, false, false, false])
+  t.strictSame((['unsent', 'severed', 'demoted', 'exhausted', 'withdrawn', 'aborted', 'outdated', 'rejected', 'unknown'] as const).map(isOutage), [true, true, true, true, true, false, false, false, false])
+})
+
+t.test('what PostgreSQL refuses is withdrawn where a session begins, and of a source\'s own statements; everything else of the same codes is a defect', async t => {
+  const session = (code: string, more: object = {}): Error => failed({ code, severity: 'FATAL', file: 'postinit.c', ...more })
+  for (const code of ['28000', '28P01', '3D000', '55000', '42501']) {
+    t.equal(databaseFailureOf(session(code)), 'withdrawn', code)
+    t.equal(databaseFailureOf(session(code, { severity: 'ВАЖНО' })), 'withdrawn', `${code}: a server that speaks another language`)
+    t.equal(databaseFailureOf(session(code, { file: undefined })), 'withdrawn', `${code}: a pooler, which names no file`)
+  }
+  for (const code of ['22023', '42704', '55006']) t.equal(databaseFailureOf(session(code)), 'rejected', `${code}: a setting that is wrong`)
+
+  const statement = (code: string, more: object = {}): Error => failed({ code, severity: 'ERROR', file: 'parse_relation.c', ...more })
+  for (const code of ['42501', '42P01', '42703', '3F000']) {
+    t.equal(databaseFailureOf(statement(code), 'own'), 'withdrawn', code)
+    t.equal(databaseFailureOf(statement(code)), 'rejected', `${code}: of the app`)
+    t.equal(databaseFailureOf(statement(code, { where: 'PL/pgSQL function audit() line 1 at PERFORM' }), 'own'), 'rejected', `${code}: in a trigger of the app`)
+  }
+  for (const code of ['28000', '28P01', '3D000', '55000', '42601', '42883', '42804', '22P02', '22P05', '55006']) t.equal(databaseFailureOf(statement(code), 'own'), 'rejected', code)
+})
+
+t.test('a pooler that ends a client says nothing about the statement, unless it was for the startup parameters', async t => {
+  t.equal(databaseFailureOf(failed({ code: '08P01', severity: 'FATAL', message: 'server login has been failing, try again later' })), 'severed')
+  t.equal(databaseFailureOf(failed({ code: '08P01', severity: 'FATAL', message: 'unsupported startup parameter: statement_timeout' })), 'rejected')
+  t.equal(databaseFailureOf(failed({ code: '08P01', severity: 'FATAL', file: 'postgres.c' })), 'rejected', 'PostgreSQL itself')
+})
+
+t.test('a plan that does not fit any more is told by what PostgreSQL says in any language, and only of the statement itself', async t => {
+  const changed = { code: '0A000', severity: 'ERROR', message: 'cached plan must not change result type', routine: 'RevalidateCachedQuery' }
+  for (const error of [changed, { ...changed, message: 'zwischengespeicherter Plan darf den Ergebnistyp nicht ändern' }, { ...changed, routine: undefined }, { code: '26000' }, { code: '42P05' }]) {
+    t.equal(databaseFailureOf(failed(error)), 'outdated')
+    t.ok(isPlanOutdated(failed(error)))
+  }
+  const others = [{ ...changed, where: 'PL/pgSQL function f() line 1 at EXECUTE' }, { code: '0A000', message: 'not supported', routine: 'other' }, { code: '42P01' }, { code: '23505' }, { code: '42883', where: 'in f()' }]
+  for (const error of others) t.notOk(isPlanOutdated(failed(error)), JSON.stringify(error))
+  for (const code of ['42883', '42804']) {
+    t.ok(isPlanOutdated(failed({ code })), 'the types of its parameters were settled before')
+    t.equal(databaseFailureOf(failed({ code })), 'rejected', 'sent without a name it is a defect')
+  }
+  t.notOk(isPlanOutdated(null))
+})
+
+t.test('a statement goes under its name, once more without when its plan is outdated, and without any from the first sign of a pooler on', async t => {
+  const sent: Array<string | undefined> = []
+  const failures: object[] = []
+  const send = async ({ name }: { readonly name?: string }): Promise<string> => {
+    sent.push(name)
+    const failure = failures.shift()
+    if (failure !== undefined) throw failed(failure)
+    return 'rows'
+  }
+  const names = new StatementNames()
+  const sendAfter = async (...fail: object[]): Promise<unknown> => {
+    failures.push(...fail)
+    return await names.send('find', send).catch((error: { code: string }) => error.code)
+  }
+  const changed = { code: '0A000', routine: 'RevalidateCachedQuery' }
+  t.strictSame([await sendAfter(changed), sent.splice(0)], ['rows', ['find', undefined]])
+  t.strictSame([await sendAfter(changed, { code: '42P01' }), sent.splice(0)], ['42P01', ['find', undefined]])
+  t.strictSame([await sendAfter({ code: '42883' }, { code: '42883' }), sent.splice(0)], ['42883', ['find', undefined]])
+  t.strictSame([await sendAfter({ code: '23505' }), sent.splice(0)], ['23505', ['find']])
+  t.strictSame([await sendAfter({ code: '26000' }), sent.splice(0)], ['rows', ['find', undefined]])
+  t.strictSame([await sendAfter(), sent.splice(0)], ['rows', [undefined]])
+})
+
+t.test('a refusal is told in words: its code, what is refused, what to do; also when it is the cause of the failure', async t => {
+  const session = { severity: 'FATAL', file: 'auth.c' }
+  const refusals: ReadonlyArray<readonly [object, 'any' | 'own', string, RegExp, RegExp]> = [
+    [{ code: '28P01', ...session }, 'any', '28P01', /password/, /ALTER ROLE … PASSWORD/],
+    [{ code: '28000', ...session }, 'any', '28000', /may not log in/, /LOGIN.*pg_hba/],
+    [{ code: '28ABC', ...session }, 'any', '28ABC', /may not log in/, /LOGIN/],
+    [{ code: '3D000', ...session }, 'any', '3D000', /database does not exist/, /Create it/],
+    [{ code: '55000', ...session }, 'any', '55000', /no connections/, /ALLOW_CONNECTIONS/],
+    [{ code: '42501', ...session }, 'own', '42501', /may not connect/, /GRANT CONNECT/],
+    [{ code: '42501' }, 'own', '42501', /lacks a privilege/, /GRANT/],
+    [{ code: '42P01' }, 'own', '42P01', /a table/, /migrations/],
+    [{ code: '42703' }, 'own', '42703', /a column/, /name/],
+    [{ code: '3F000' }, 'own', '3F000', /a schema/, /name/],
+    [{ code: 'CERT_HAS_EXPIRED' }, 'any', 'CERT_HAS_EXPIRED', /certificate/, /sslrootcert/],
+    [{ message: 'The server does not support SSL connections' }, 'any', 'TLS', /no TLS/, /sslmode=disable/],
+    [{ message: 'SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string' }, 'any', 'SASL', /password/, /function/]
+  ]
+  for (const [fields, author, code, reason, remedy] of refusals) {
+    t.match(withdrawalOf(failed(fields), author), { code, reason, remedy }, code)
+    t.match(withdrawalOf(new Error('no connection', { cause: failed(fields) }), author), { code, reason })
+  }
+  const circular = failed({})
+  Object.assign(circular, { cause: circular })
+  for (const error of [null, circular, failed({ code: '42P01' }), failed({ code: 'ECONNREFUSED' })]) t.equal(withdrawalOf(error), null)
+})
+
+t.test('a source answers SourceUnavailable where its database is not to be had, and judges every other failure itself', async t => {
+  const refused = failed({ code: '42P01' })
+  t.match(sourceFailureOf(refused), { code: 'ORI_SOURCE_UNAVAILABLE', message: 'PostgreSQL refuses: a table is not there, or not on the search path (42P01)', cause: refused })
+  t.match(sourceFailureOf(failed({ code: 'ECONNRESET' })), { message: 'The database cannot be reached' })
+  const late = new SourceUnavailable('late')
+  t.equal(sourceFailureOf(late), late)
+  for (const code of ['23505', '42601', '40001', '0A000']) t.equal(sourceFailureOf(failed({ code })), null)
+})
+
+t.test('a refusal is logged when it begins, once a minute while it lasts, and when it is over, whatever the number of requests', async t => {
+  const clock = new ManualClock()
+  const lines: string[] = []
+  const withdrawals = new Withdrawals('source', {
+    error: (details, message) => { lines.push(`error ${JSON.stringify(details)} ${message}`) },
+    info: (_details, message) => { lines.push(`info ${message}`) }
+  }, clock)
+  const said = (): string[] => lines.splice(0)
+  withdrawals.failed('reading', failed({ code: '23505' }))
+  withdrawals.answered('reading')
+  t.strictSame(said(), [])
+  for (let request = 0; request < 100; request++) withdrawals.failed('reading', failed({ code: '42501' }))
+  withdrawals.failed('writing', failed({ code: '42P01' }))
+  t.match(said(), [
+    /^error .*"code":"42501".* source: PostgreSQL refuses reading: the role lacks a privilege \(42501\)\. Known users are served, marked stale\. GRANT/,
+    /^error .* PostgreSQL refuses writing: .*\(42P01\)/
+  ])
+  t.match(withdrawals.of('reading'), { code: '42501' })
+  clock.advance(59_999)
+  withdrawals.failed('reading', failed({ code: '42501' }))
+  t.strictSame(said(), [])
+  clock.advance(1)
+  withdrawals.failed('reading', failed({ code: '42501' }))
+  t.equal(said().length, 1)
+  for (let request = 0; request < 100; request++) {
+    withdrawals.answered('reading')
+    withdrawals.failed('reading', failed({ code: '42501' }))
+  }
+  t.match(said(), ['info source: PostgreSQL does not refuse reading any more'], 'what comes and goes is not told each time')
+  t.ok(withdrawals.of('reading') !== null && withdrawals.of('writing') !== null)
+  withdrawals.answered('writing')
+  t.equal(withdrawals.of('writing'), null)
+})
+
+/** A connection string as node-postgres parses it, as far as the tests go; with its files, and with a default for each part. */
+function parsed (text: string): object {
+  const { username, password, hostname, port, pathname, searchParams } = new URL(text)
+  const query = Object.fromEntries(searchParams)
+  if (query['sslnegotiation'] === 'odd') throw new Error('Invalid sslnegotiation value: "odd".')
+  const read = (name: string): object => query[name] === undefined ? {} : { [{ sslrootcert: 'ca', sslcert: 'cert', sslkey: 'key' }[name]!]: readFileSync(query[name]!, 'utf8') }
+  const ssl = query['sslmode'] === 'disable' ? false : searchParams.size > 0 ? { ...read('sslrootcert'), ...read('sslcert'), ...read('sslkey'), mode: query['sslmode'] } : undefined
+  return { user: username, password, host: hostname, port: Number(port || 5432), database: pathname.slice(1) || username, ssl, sslnegotiation: query['sslnegotiation'], options: query['options'], statement_timeout: false, other: 1 }
+}
+
+t.test('of a configuration with a connection string, what stands beside the string counts, and the rest comes from it', async t => {
+  const read = (given: object) => readConnection({ ...given }, parsed)
+  t.strictSame(read({ host: 'h', ssl: undefined }), { kind: 'read', config: { host: 'h' }, advice: null })
+  const connectionString = 'postgres://u:p@h:1/d'
+  const whole = { user: 'u', password: 'p', host: 'h', port: 1, database: 'd', statement_timeout: false }
+  t.strictSame(read({ connectionString }), { kind: 'read', config: whole, advice: null })
+  const password = async (): Promise<string> => 'token'
+  const beside = { password, user: 'v', ssl: { ca: 'x' }, keepAlive: false, host: undefined }
+  t.strictSame(read({ connectionString, ...beside }), { kind: 'read', config: { ...whole, password, user: 'v', ssl: { ca: 'x' }, keepAlive: false }, advice: null })
+  t.match(read({ connectionString: 'postgres://u:p@h', user: 'v' }), { config: { user: 'v', database: undefined } }, 'a database that is called as the user')
+  t.match(read({ connectionString: 'postgres://u:p@h', user: 'v', database: 'e' }), { config: { database: 'e' } })
+  t.match(read({ connectionString: `${connectionString}?sslmode=require`, ssl: false }), { config: { ssl: false } })
+  for (const query of ['sslrootcert=system', 'sslmode=require&sslrootcert=system', 'sslrootcert=system&sslmode=verify-full&options=-c%20x%3D1']) {
+    t.match(read({ connectionString: `${connectionString}?${query}` }), { config: { ssl: { mode: 'verify-full', ca: undefined } } }, query)
+  }
+  t.match(read({ connectionString: `${connectionString}?schema=app` }), { advice: /"schema", which Prisma reads.*options=-c%20search_path%3Dapp/ })
+  t.match(read({ connectionString: `${connectionString}?schema=public` }), { advice: null })
+})
+
+t.test('a connection string that cannot be used is refused in words that do not show it', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'orientor-contract-'))
+  t.teardown(() => { rmSync(folder, { recursive: true }) })
+  const [one, two] = [makeCertificate({ commonName: 'one' }), makeCertificate({ commonName: 'two' })]
+  for (const [name, content] of Object.entries({ 'one.pem': one.certificate, 'one.key': one.key, 'two.key': two.key, 'text.pem': 'x' })) writeFileSync(join(folder, name), content)
+  const path = (name: string): string => join(folder, name)
+  const at = 'postgres://u:hunter2@h/d'
+  const flaws: ReadonlyArray<readonly [string, object, RegExp]> = [
+    ['mysql://u:hunter2@h/d', {}, /^does not begin with/],
+    ['postgres://u:hun#ter2@h/d', {}, /^has a bare "#"/],
+    ['postgres://u:hun%ter2@h d/d', {}, /^cannot be parsed\. Special characters/],
+    ['postgres://u:hunter2@h1:1,h2:2/d', {}, /^names several hosts/],
+    [`${at}?host=h1,h2`, {}, /^names several hosts/],
+    [`${at}?sslrootcert=system&sslmode=disable`, {}, /^has sslrootcert=system and sslmode=disable, which exclude each other/],
+    [`${at}?sslnegotiation=direct`, { ssl: false }, /^has sslnegotiation=direct, and "ssl" beside it is false: they exclude each other/],
+    [`${at}?sslnegotiation=odd`, {}, /^is refused by node-postgres: Invalid sslnegotiation value: "odd"\.$/],
+    [`${at}?sslrootcert=${path('none')}`, {}, /^names a file that cannot be read: sslrootcert=.*none \(ENOENT\)/],
+    [`${at}?sslrootcert=${path('text.pem')}`, {}, /^names a file that holds no certificate: sslrootcert=.*text\.pem/],
+    [`${at}?sslcert=${path('one.pem')}&sslkey=${path('two.key')}`, {}, /^names a certificate and a key that cannot be used/]
+  ]
+  for (const [connectionString, beside, flaw] of flaws) {
+    const reading = readConnection({ connectionString, ...beside }, parsed)
+    t.match(reading, { kind: 'refused', flaw }, String(flaw))
+    t.notMatch(JSON.stringify(reading), /hun[#%]?ter2/)
+  }
+  t.match(readConnection({ connectionString: `${at}?sslcert=${path('one.pem')}&sslkey=${path('one.key')}` }, parsed), { kind: 'read' })
+  t.match(readConnection({ connectionString: 'postgres://u:hun,ter2@h/d' }, parsed), { kind: 'read' }, 'a comma of a password')
+  t.match(readConnection({ connectionString: at }, () => ({ port: NaN })), { flaw: /port/ })
+  t.match(readConnection({ connectionString: '/var/run/postgresql d' }, () => ({ host: '/var/run/postgresql', database: 'd', port: 5432 })), { config: { host: '/var/run/postgresql' } })
 })
 
 t.test('options are read by their rules into a frozen whole', async t => {

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { Socket } from 'node:net'
-import { databaseFailureOf, type UserChange } from '@orientor/session-contract/core'
+import { asSent, databaseFailureOf, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
 import pg from 'pg'
 import { errors } from '../errors.js'
 import { heartbeatSql, watchedOf } from '../sql/heartbeat.js'
 import { quotedName } from '../sql/quoted.js'
 import type { TriggerSet } from '../sql/trigger-set.js'
 import { changeOf } from './announcement.js'
+import { clientConfig } from './client-config.js'
 import type { Line, LineReports } from './leased-trust.js'
 import { judgeTriggers } from './trigger-check.js'
 
@@ -40,7 +41,6 @@ const farewellMs = 500
 /** How many turns of the event loop the reading of what has arrived may take. */
 const mostTurns = 1000
 
-const asSent = { getTypeParser: () => (text: string): string => text }
 type Row = Readonly<Record<string, string | null>>
 
 /**
@@ -61,7 +61,9 @@ export class PostgresLine implements Line {
 
   constructor (options: PostgresLineOptions) {
     this.#options = options
-    this.#client = new pg.Client({ ...options.connection, keepAlive: true, stream: () => this.#socket })
+    this.#client = new pg.Client({ ...clientConfig(options.connection), keepAlive: true, stream: () => this.#socket })
+    // The app may have binary results for all of its process (pg.defaults).
+    Object.assign(this.#client, { binary: false })
   }
 
   open (): void {
@@ -175,6 +177,8 @@ const standby = 'The server is a standby, where nothing is announced'
 function reasonOf (error: unknown): string {
   const failure = databaseFailureOf(error)
   if (failure === 'demoted') return standby
+  const withdrawal = withdrawalOf(error)
+  if (withdrawal !== null) return `PostgreSQL refuses the connection that listens: ${withdrawal.reason} (${withdrawal.code}). ${withdrawal.remedy}`
   const { code } = (error ?? {}) as { code?: unknown }
   return `The connection ${failure === 'unsent' ? 'could not be made' : 'failed'}${typeof code === 'string' && /^\w{1,40}$/.test(code) ? ` (${code})` : ''}`
 }

@@ -54,12 +54,19 @@ t.test('change detection', t => {
     t.equal(decide(stored, '2024-03-18T17:49:59.431999Z'), 'no: current')
     t.equal(decide(stored, '2024-03-18T19:49:59.432+02:00'), 'yes: newer')
   })
-  t.test('a timestamp that cannot be read, or nothing stored, means at most one sync per force interval', async t => {
+  t.test('a timestamp that cannot be read means at most one sync per force interval', async t => {
     t.equal(decide(fresh, 'yesterday'), 'no: not_due')
     t.equal(decide(due, 'yesterday'), 'yes: unreadable')
     t.equal(decide(due, 0), 'yes: unreadable')
-    t.equal(decide({ ...fresh, providerUpdatedAtMs: null }, now), 'no: not_due')
-    t.equal(decide({ ...due, providerUpdatedAtMs: null }, now), 'yes: unversioned')
+  })
+  t.test('a row without a timestamp is synced at once when the provider gives a readable one, however old and in whatever form', async t => {
+    for (const stored of [fresh, due, { lastSyncedAtMs: now }, { lastSyncedAtMs: null }]) {
+      for (const readable of [now, now - 30 * 86_400_000, Math.floor(now / 1000), String(now), '2024-03-18T17:49:59+00:00', new Date(now)]) {
+        t.equal(decide({ ...stored, providerUpdatedAtMs: null }, readable), 'yes: unversioned')
+      }
+    }
+    for (const unreadable of ['yesterday', 0, {}, '2024-03-18T17:49:59']) t.equal(decide({ ...fresh, providerUpdatedAtMs: null }, unreadable), 'no: not_due')
+    for (const nothing of [undefined, null]) t.equal(decide({ ...fresh, providerUpdatedAtMs: null }, nothing), 'no: not_due')
   })
   t.test('force overrules everything', async t => {
     t.equal(decide(fresh, now - 20_000, true), 'yes: forced')

@@ -546,6 +546,25 @@ t.test('smart sync on PostgreSQL', t => {
     t.equal((await pool.query('SELECT revision FROM users')).rows[0].revision, '1')
   })
 
+  t.test('a row without a timestamp is in step after the first token, or answer of the provider, that dates the user', async t => {
+    const { pool, counted } = await pools(t)
+    await migrate({ pool })
+    const base = 1_700_000_000_000
+    await pool.query("INSERT INTO users (issuer, clerk_user_id, first_name, last_clerk_sync) SELECT $1, s, 'old', now() FROM unnest($2::text[]) AS s", [issuer, ['claims', 'provider']])
+    const deadline = deadlineIn(t, 5000)
+    let asked = 0
+    const provider = providerOf(() => { asked++; return { kind: 'found', profile: { ...profile, firstName: 'new' }, version: base } })
+    for (const [subject, sync] of [['claims', syncOn(counted)], ['provider', syncOn(counted, { provider })]] as const) {
+      t.match(await one(sync, request(subject), deadline), { sync: 'skipped', user: { firstName: 'old' } }, 'a token that dates nothing')
+      const dated = request(subject, { given_name: 'new', updated_at: base / 1000 })
+      t.match(await one(sync, dated, deadline), { sync: 'performed', user: { firstName: 'new', providerUpdatedAt: base } })
+      counted.statements.length = 0
+      t.match(await one(sync, dated, deadline), { sync: 'skipped' })
+      t.equal(counted.statements.length, 1, 'and then it is as any other')
+    }
+    t.equal(asked, 1)
+  })
+
   t.test('changes that arrive out of order converge to the newest', async t => {
     const { pool } = await pools(t)
     await migrate({ pool })

@@ -23,7 +23,8 @@ export interface MigrateOptions {
 
 /**
  * Brings the tables to a version, in one transaction on one connection, while an advisory lock keeps other instances waiting: any number
- * of instances may call it at once. Does nothing when the tables are there, or newer than this package knows.
+ * of instances may call it at once. Does nothing when the tables are there, or newer than this package knows: then it only reads, so that it needs
+ * no right but SELECT on the table of versions, and a server that is read-only will do.
  *
  * @returns the names of the migrations that were run
  * @throws SourceUnavailable when the database cannot be had, ORI_SYNC_MIGRATION_LOCKED when another instance holds the lock for too long,
@@ -37,6 +38,7 @@ export async function migrate (options: MigrateOptions): Promise<readonly string
     client.on('error', ignore)
     let broken = false
     try {
+      if (await isDone(client, tables, to)) return []
       await lock(client, tables, options)
       try {
         return await inTransaction(client, () => run(client, tables, to))
@@ -91,22 +93,38 @@ async function inTransaction<T> (client: ClientLike, work: () => Promise<T>): Pr
   }
 }
 
+/** Whether there is nothing to do. Reads only. */
+async function isDone (client: ClientLike, tables: TableNames, to: 'latest' | 0): Promise<boolean> {
+  const { migrations } = tables
+  const { rows: places } = await client.query({ text: 'SELECT WHERE to_regclass($1) IS NOT NULL', values: [quotedTable(migrations)] })
+  if (places.length === 0) return to === 0
+  if (to === 0) return false
+  const { rows: [last] } = await client.query({ text: `SELECT max(version)::int AS version FROM ${quotedTable(migrations)}` })
+  if (Number(last?.['version'] ?? 0) < await migratorOn(client, tables, migrations).getMaxVersion()) return false
+  await insist(client, tables)
+  return true
+}
+
 async function run (client: ClientLike, tables: TableNames, to: 'latest' | 0): Promise<readonly string[]> {
-  const execute = async (text: string): Promise<{ rows: unknown[] }> => ({ rows: [...(await client.query({ text })).rows ?? []] }) // a script answers with a list of results
-  const migrator = new Postgrator({
-    driver: 'pg',
-    migrationPattern: migrationPattern(),
-    schemaTable: await versionTable(client, tables),
-    newline: 'LF',
-    execQuery: execute,
-    execSqlScript: async script => { await execute(fill(script, tables)) }
-  })
-  // A newer version of this package may be running elsewhere: what it made stays.
+  const migrator = migratorOn(client, tables, await versionTable(client, tables))
+  // Another instance may have been faster, and a newer version of this package may be running elsewhere: what it made stays.
   if (to === 'latest' && await migrator.getDatabaseVersion() > await migrator.getMaxVersion()) return []
   const applied = await migrator.migrate(to === 'latest' ? 'max' : '0')
   if (to === 0) await client.query({ text: `DROP TABLE ${quotedTable(tables.migrations)}` })
   else await insist(client, tables)
   return applied.map(({ version, action, name }) => `${version}.${action}.${name}`)
+}
+
+function migratorOn (client: ClientLike, tables: TableNames, schemaTable: string): Postgrator {
+  const execute = async (text: string): Promise<{ rows: unknown[] }> => ({ rows: [...(await client.query({ text })).rows ?? []] }) // a script answers with a list of results
+  return new Postgrator({
+    driver: 'pg',
+    migrationPattern: migrationPattern(),
+    schemaTable,
+    newline: 'LF',
+    execQuery: execute,
+    execSqlScript: async script => { await execute(fill(script, tables)) }
+  })
 }
 
 /**

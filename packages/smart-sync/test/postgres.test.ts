@@ -128,6 +128,33 @@ t.test('migrations', t => {
     t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory'")).rows[0].n, 0)
   })
 
+  t.test('need no right and no lock where there is nothing to do, and say what is missing where there is', async t => {
+    const { pool, url } = await pools(t)
+    await pool.query("CREATE ROLE needy LOGIN PASSWORD 'needy'; CREATE SCHEMA apart; GRANT USAGE ON SCHEMA apart TO needy")
+    t.teardown(async () => { await pool.query('DROP OWNED BY needy; DROP ROLE needy') })
+    const account = new URL(url)
+    account.username = account.password = 'needy'
+    const needy = poolOn(t, account.href, 1)
+    const apart = tableNames.accept({ users: 'apart.users' })!
+    for (const tables of [defaultTableNames, apart]) {
+      t.same(await migrate({ pool: needy, tables, to: 0 }), [], 'nothing to take back')
+      await t.rejects(migrate({ pool: needy, tables }), { code: 'ORI_SYNC_MIGRATION_FAILED', message: /permission denied for schema/ })
+      await migrate({ pool, tables })
+      await pool.query(Object.values(tables).map(table => `GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} TO needy`).join(';'))
+      const holder = await pool.connect()
+      await holder.query("SELECT pg_advisory_lock(hashtextextended('@orientor/smart-sync ' || $1, 0))", [tables.migrations])
+      t.same(await migrate({ pool: needy, tables, lockWaitMs: 0 }), [], 'while another instance migrates')
+      await holder.query('SELECT pg_advisory_unlock_all()')
+      holder.release()
+      const sync = syncOn(needy, { store: storeOn(needy, tables) })
+      t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { kind: 'active', sync: 'performed' })
+      await pool.query(`INSERT INTO ${tables.migrations} (version, name) VALUES (99, 'later')`)
+      t.same(await migrate({ pool: needy, tables }), [], 'newer than this package')
+    }
+    await pool.query('REVOKE SELECT ON smart_sync_migrations FROM needy')
+    await t.rejects(migrate({ pool: needy }), { code: 'ORI_SYNC_MIGRATION_FAILED', message: /permission denied for table smart_sync_migrations/ })
+  })
+
   t.test('wait for another instance no longer than they are told, and can be called off', async t => {
     const { pool } = await pools(t)
     const holder = await pool.connect()

@@ -6,6 +6,7 @@ import type { SessionCacheStats } from './cache-stats.js'
 import { Cleanup } from './cleanup.js'
 import { DatabaseSessionManager } from './database-session-manager.js'
 import { resolveOptions, type SessionCacheOptions } from './options.js'
+import { TrustReminder } from './trust-reminder.js'
 import type { WarmedUp } from './warm-up.js'
 
 /** A user, by key or by the two parts of it. */
@@ -113,10 +114,15 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   }
 
   const cleanup = new Cleanup(limit => cache.sweep(limit), settings.clock, settings.cleanupIntervalMs)
+  let reminder: TrustReminder | undefined
   // Not before: the plugin that fills the slot may be registered after this one.
-  fastify.addHook('onReady', async () => { sourceOfScope() })
+  fastify.addHook('onReady', async () => {
+    sourceOfScope()
+    if (bus !== null) reminder = new TrustReminder(bus, settings.clock, message => { fastify.log.warn(message) })
+  })
   fastify.addHook('onClose', async () => {
     cleanup.stop()
+    reminder?.stop()
     unsubscribe?.()
     await bus?.close()
     await manager.close()

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { identified, sessionHub, sessionKey, sessionKeyHash, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
+import { identified, sessionHub, sessionKey, sessionKeyHash, startSource, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
 import { cacheComponent } from './cache-component.js'
 import type { SessionCacheStats } from './cache-stats.js'
 import { Cleanup } from './cleanup.js'
@@ -68,6 +68,13 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   const manager = new DatabaseSessionManager(settings, { source: sourceOfScope })
   const { cache } = manager
 
+  let starting: Promise<void> | undefined
+  /** Resolves when the source can be asked. One that fills the slot is started by the hub. */
+  const started = async (users: UserSource): Promise<void> => {
+    if (settings.source === null) await users.ready?.()
+    else await (starting ??= startSource(users, fastify))
+  }
+
   /** Tells the other instances, behind whoever made the change. */
   const announce = (change: UserChange): void => {
     bus?.publish(change).catch((err: unknown) => { fastify.log.warn({ err }, 'session cache: the other instances could not be told of a change') })
@@ -106,7 +113,7 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
       const users = sourceOfScope()
       if (users === null) return `${bus.name}(no source)`
       // The tables to be watched may be made by the source.
-      await users.ready?.()
+      await started(users)
       await bus.start({ watches: users.watches ?? [], report: ({ level, message, sql }) => { fastify.log[level](sql === undefined ? {} : { sql }, message) } })
       const { trusted, reason } = bus.status()
       return `${bus.name}(${trusted ? 'trusted' : `not trusted: ${reason}`})`
@@ -117,7 +124,8 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   let reminder: TrustReminder | undefined
   // Not before: the plugin that fills the slot may be registered after this one.
   fastify.addHook('onReady', async () => {
-    sourceOfScope()
+    const users = sourceOfScope()
+    if (users !== null) await started(users)
     if (bus !== null) reminder = new TrustReminder(bus, settings.clock, message => { fastify.log.warn(message) })
   })
   fastify.addHook('onClose', async () => {

@@ -84,8 +84,10 @@ const record: ActiveRecord = {
 t.test('outcomeOf maps every record to one outcome', async t => {
   const identity = createIdentity({ issuer, subject: 'u', sessionId: 's1', issuedAtMs: 10_000 })
   const outcome = outcomeOf(record, identity, 'source', 77)
-  t.strictSame(outcome, { kind: 'user', user: record.user, stale: false, from: 'source', cachedAtMs: 77, dbSynced: true, lastSyncedAtMs: 5 })
-  t.ok(Object.isFrozen(outcome))
+  t.strictSame(outcome, { kind: 'user', user: { ...record.user, extra: {} }, stale: false, from: 'source', cachedAtMs: 77, dbSynced: true, lastSyncedAtMs: 5 })
+  t.ok(Object.isFrozen(outcome) && outcome.kind === 'user' && Object.isFrozen(outcome.user) && Object.isFrozen(outcome.user.extra))
+  const more: ActiveRecord = { ...record, user: deepFreeze({ ...record.user, extra: { plan: 'pro' } }) }
+  t.equal(userOutcome(more, 'cache', 1, false).user, more.user, 'a user that is complete is taken as it is')
   t.match(outcomeOf({ ...record, sync: 'failed' }, identity, 'cache', 1), { dbSynced: false, from: 'cache' })
   t.strictSame(outcomeOf({ kind: 'inactive', revision: 1 }, identity, 'source', 1), { kind: 'forbidden', reason: 'inactive' })
   for (const kind of ['deleted', 'unknown'] as const) t.match(outcomeOf({ kind, revision: 1 }, identity, 'source', 1), { kind: 'refused', error: 'invalid_token' })

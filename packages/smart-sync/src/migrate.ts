@@ -1,10 +1,8 @@
 import { fileURLToPath } from 'node:url'
-import { databaseFailureOf, isOutage, SourceUnavailable, systemClock, type Clock } from '@orientor/session-contract/core'
+import { databaseFailureOf, isOutage, pause, SourceUnavailable, systemClock, type ClientLike, type Clock, type PoolLike } from '@orientor/session-contract/core'
 import Postgrator from 'postgrator'
 import { errors } from './errors.js'
-import type { ClientLike, PoolLike } from './pool-like.js'
 import { bareTable, defaultTableNames, quotedTable, type TableNames } from './table-names.js'
-import { pause } from './within-deadline.js'
 
 /** What a migration needs. */
 export interface MigrateOptions {

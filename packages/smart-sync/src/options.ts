@@ -1,10 +1,10 @@
 import {
-  callable, clockObject, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText, systemClock, text, withDefault, type Clock, type OptionRule
+  callable, clockObject, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText, systemClock, text, withDefault,
+  type Clock, type OptionRule, type PoolLike
 } from '@orientor/session-contract/core'
 import { defaultClaimNames, type ClaimNames } from './claims-profile.js'
 import type { ClerkProviderOptions } from './clerk/clerk-provider.js'
 import type { IdentityProvider } from './identity-provider.js'
-import type { PoolLike } from './pool-like.js'
 import type { ParseProfile } from './sync-outcome.js'
 import { defaultTableNames, tableNames, type TableNames } from './table-names.js'
 

@@ -1,11 +1,10 @@
-import { sessionHub, splitSessionKey, startDeadline, type SessionKey, type UserRecord } from '@orientor/session-contract'
+import { scopePool, sessionHub, splitSessionKey, startDeadline, type PoolLike, type SessionKey, type UserRecord } from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ClerkProvider } from './clerk/clerk-provider.js'
 import { errors } from './errors.js'
 import { migrate } from './migrate.js'
 import { resolveOptions, type SmartSyncOptions } from './options.js'
-import type { PoolLike } from './pool-like.js'
 import { PostgresUserStore } from './postgres-user-store.js'
 import { SmartDatabaseSync } from './smart-database-sync.js'
 import { syncComponent } from './sync-component.js'
@@ -89,11 +88,10 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   fastify.addHook('onClose', async () => { await gate.close() })
 }
 
-/** What @fastify/postgres decorates, whoever registered it, in whatever order. */
 function decoratedPool (fastify: FastifyInstance): PoolLike {
-  const { pg } = fastify as FastifyInstance & { pg?: { pool?: PoolLike } }
-  if (pg?.pool === undefined) throw new errors.NoPool()
-  return pg.pool
+  const pool = scopePool(fastify)
+  if (pool === null) throw new errors.NoPool()
+  return pool
 }
 
 /** The users table as a source of users: in step with the identity provider, written only on change. */

@@ -1,7 +1,8 @@
-import { databaseFailureOf, isOutage, SourceUnavailable, type Clock, type Deadline, type SessionKey, type WatchedTable } from '@orientor/session-contract/core'
+import {
+  databaseFailureOf, isOutage, pause, SourceUnavailable, withinDeadline, type Clock, type Deadline, type PoolLike, type SessionKey, type WatchedTable
+} from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Observation } from './observation.js'
-import type { PoolLike } from './pool-like.js'
 import { findUsers, findValues } from './sql/find-users.js'
 import { statement, type Statement } from './sql/statement.js'
 import { touchUsers, touchValues } from './sql/touch-users.js'
@@ -9,7 +10,6 @@ import { upsertUsers, upsertValues } from './sql/upsert-users.js'
 import { userOfRow, watchedUsers, type UserRow } from './sql/user-row.js'
 import type { TableNames } from './table-names.js'
 import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
-import { pause, withinDeadline } from './within-deadline.js'
 
 /** What a store over Postgres needs. */
 export interface PostgresUserStoreOptions {

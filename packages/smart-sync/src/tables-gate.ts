@@ -1,6 +1,5 @@
-import { SourceUnavailable, type Clock } from '@orientor/session-contract/core'
+import { pause, SourceUnavailable, type Clock } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
-import { pause } from './within-deadline.js'
 
 /** What the gate needs. */
 export interface TablesGateOptions {

@@ -1,4 +1,4 @@
-import { SourceUnavailable, createIdentity, sessionKey, startDeadline, type Deadline, type LoadRequest, type SessionKey, type UserRecord } from '@orientor/session-contract/core'
+import { SourceUnavailable, createIdentity, pause, sessionKey, startDeadline, withinDeadline, type Deadline, type LoadRequest, type SessionKey, type UserRecord } from '@orientor/session-contract/core'
 import { ManualClock } from '@orientor/test-kit'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -14,7 +14,6 @@ import { recordOf } from '../src/sync-outcome.js'
 import { bareTable, quotedTable } from '../src/table-names.js'
 import { TablesGate } from '../src/tables-gate.js'
 import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from '../src/user-store.js'
-import { pause, withinDeadline } from '../src/within-deadline.js'
 
 const issuer = 'https://idp.example'
 const hour = 3_600_000

@@ -1,4 +1,6 @@
-import { createIdentity, sessionKey, SourceUnavailable, startDeadline, systemClock, type Deadline, type LoadRequest, type UserRecord } from '@orientor/session-contract/core'
+import {
+  createIdentity, sessionKey, SourceUnavailable, startDeadline, systemClock, type Deadline, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord
+} from '@orientor/session-contract/core'
 import { ManualClock, startPostgres, testDatabase } from '@orientor/test-kit'
 import fc from 'fast-check'
 import pg from 'pg'
@@ -7,7 +9,6 @@ import { defaultClaimNames } from '../src/claims-profile.js'
 import type { IdentityProvider, ProviderAnswer } from '../src/identity-provider.js'
 import { migrate } from '../src/migrate.js'
 import { isNews, join, observe, type ObservedProfile, type UserState } from '../src/observation.js'
-import type { PoolLike, StatementConfig } from '../src/pool-like.js'
 import { PostgresUserStore } from '../src/postgres-user-store.js'
 import { userColumns } from '../src/sql/user-row.js'
 import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-database-sync.js'

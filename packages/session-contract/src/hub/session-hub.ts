@@ -4,11 +4,13 @@ import { errors } from '../errors.js'
 import type { Identity } from '../identity.js'
 import { compileRouteSession, defaultRouteSession, type RouteSession } from '../route-session.js'
 import { anonymous, identified, type SessionOutcome, type Unresolved } from '../session-outcome.js'
+import type { UserSource } from '../user-source.js'
 import type { SessionUser } from '../user.js'
 import { holdTick, type HeldTick } from './held-tick.js'
 import { refusalOf } from './refusal.js'
 import { resolveBySource } from './resolve-by-source.js'
 import type { Slots } from './slots.js'
+import { startSource } from './start-source.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -83,6 +85,7 @@ export function sessionHub (fastify: FastifyInstance): SessionHub {
   }
   Object.defineProperty(scope, hubKey, { value: hub })
   fastify.addHook('onReady', async function () {
+    if (hub.ownSource !== undefined) await startSource(hub.ownSource, this)
     const mentioned = await hub.mentioned()
     this.log.info(`session: ${[hub.describe(), ...mentioned].join(' ')}`)
   })
@@ -105,6 +108,11 @@ class Hub implements SessionHub {
 
   get slots (): Slots {
     return { ...this.#parent?.slots, ...this.#slots }
+  }
+
+  /** The source that was filled in this scope itself. */
+  get ownSource (): UserSource | undefined {
+    return this.#slots.source
   }
 
   get components (): readonly Component[] {

@@ -5,8 +5,8 @@ import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
-  isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
-  SourceUnavailable, splitSessionKey, startDeadline, systemClock, text, userOutcome, withDefault,
+  isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
+  SourceUnavailable, splitSessionKey, startDeadline, systemClock, text, userOutcome, withDefault, withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome
 } from '../src/core.js'
 
@@ -130,6 +130,38 @@ t.test('a deadline aborts at its instant, and not once released', async t => {
   released.release()
   clock.advance(1000)
   t.notOk(released.signal.aborted)
+})
+
+t.test('waiting', t => {
+  t.test('work that is done in time is answered, and leaves no listener behind', async t => {
+    const deadline = startDeadline(new ManualClock(), 100)
+    t.equal(await withinDeadline(Promise.resolve(7), deadline, 'It'), 7)
+    await t.rejects(withinDeadline(Promise.reject(new Error('no')), deadline, 'It'), /no/)
+  })
+  t.test('work that is not done in time is unavailable, and its end is ignored', async t => {
+    const clock = new ManualClock()
+    let refuse = (_error: Error): void => {}
+    const work = new Promise((_resolve, reject) => { refuse = reject })
+    const waiting = withinDeadline(work, startDeadline(clock, 100), 'It')
+    clock.advance(100)
+    await t.rejects(waiting, SourceUnavailable)
+    refuse(new Error('late'))
+    await clock.settle()
+    await t.rejects(withinDeadline(new Promise(() => {}), { atMs: 0, signal: AbortSignal.abort() }, 'It'), /It did not answer in time/)
+  })
+  t.test('a pause ends by its time or by the signal', async t => {
+    const clock = new ManualClock()
+    const controller = new AbortController()
+    const first = pause(clock, 50, controller.signal)
+    clock.advance(50)
+    await first
+    const second = pause(clock, 50, controller.signal)
+    controller.abort()
+    await second
+    await pause(clock, 50, controller.signal)
+    t.equal(clock.pendingTimers, 0)
+  })
+  t.end()
 })
 
 t.test('the system clock tells the time of this process', async t => {

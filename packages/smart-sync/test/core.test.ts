@@ -1,4 +1,4 @@
-import { SourceUnavailable, createIdentity, pause, sessionKey, startDeadline, withinDeadline, type Deadline, type LoadRequest, type SessionKey, type UserRecord } from '@orientor/session-contract/core'
+import { SourceUnavailable, createIdentity, sessionKey, startDeadline, type Deadline, type LoadRequest, type SessionKey, type UserRecord } from '@orientor/session-contract/core'
 import { ManualClock } from '@orientor/test-kit'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -201,38 +201,6 @@ t.test('options', t => {
     refuses(t, { tables: { people: 'x' } }, /"tables" must be/)
     refuses(t, { tables: { users: 'same', tombstones: 'same' } }, /all different/)
     refuses(t, { tables: 'users' }, /"tables" must be/)
-  })
-  t.end()
-})
-
-t.test('waiting', t => {
-  t.test('work that is done in time is answered, and leaves no listener behind', async t => {
-    const deadline = startDeadline(new ManualClock(), 100)
-    t.equal(await withinDeadline(Promise.resolve(7), deadline, 'It'), 7)
-    await t.rejects(withinDeadline(Promise.reject(new Error('no')), deadline, 'It'), /no/)
-  })
-  t.test('work that is not done in time is unavailable, and its end is ignored', async t => {
-    const clock = new ManualClock()
-    let refuse = (_error: Error): void => {}
-    const work = new Promise((_resolve, reject) => { refuse = reject })
-    const waiting = withinDeadline(work, startDeadline(clock, 100), 'It')
-    clock.advance(100)
-    await t.rejects(waiting, SourceUnavailable)
-    refuse(new Error('late'))
-    await clock.settle()
-    await t.rejects(withinDeadline(new Promise(() => {}), { atMs: 0, signal: AbortSignal.abort() }, 'It'), /It did not answer in time/)
-  })
-  t.test('a pause ends by its time or by the signal', async t => {
-    const clock = new ManualClock()
-    const controller = new AbortController()
-    const first = pause(clock, 50, controller.signal)
-    clock.advance(50)
-    await first
-    const second = pause(clock, 50, controller.signal)
-    controller.abort()
-    await second
-    await pause(clock, 50, controller.signal)
-    t.equal(clock.pendingTimers, 0)
   })
   t.end()
 })

@@ -13,7 +13,9 @@ export class TrustReminder {
     this.#timer = clock.setTimer(() => {
       const { trusted, reason, remedy } = bus.status()
       if (trusted) return
-      warn(`session bus: not trusted ${graceMs / 1000} s after the start. ${[reason, remedy].filter(Boolean).join('. ')}. Until then users are kept for maxStalenessMs (${bus.trust.maxStalenessMs}) only`)
+      const why = remedy === undefined ? reason : `${reason}. ${remedy}`
+      warn(`session bus: not trusted ${graceMs / 1000} s after the start. ${why}. ` +
+        `Until then users are kept for maxStalenessMs (${bus.trust.maxStalenessMs}) only`)
     }, graceMs)
   }
 

@@ -11,12 +11,20 @@ const facts = 'packages/session-cache/src/sql/trigger-facts.ts'
 const heartbeat = 'packages/session-cache/src/sql/heartbeat.ts'
 const install = 'packages/session-cache/src/sql/install-triggers.ts'
 const tokens = 'packages/session-identity/src/token-cache.ts'
+const verifier = 'packages/session-identity/src/token-verifier.ts'
+const claims = 'packages/session-identity/src/claims.ts'
+const bearer = 'packages/session-identity/src/bearer-token.ts'
+const crossSite = 'packages/session-identity/src/cross-site.ts'
+const hook = 'packages/session-contract/src/hub/resolve-session.ts'
 
 const model = ['test/model.test.ts']
 const races = ['test/races.test.ts']
 const core = ['test/core.test.ts']
 const trust = ['test/trust.test.ts', 'test/core.test.ts']
 const triggers = ['test/triggers.test.ts']
+const hub = ['test/hub.test.ts']
+const cookies = ['test/cookies.test.ts']
+const tokenRules = ['test/token-rules.test.ts']
 const outages = ['test/source-gate.test.ts', 'test/core.test.ts']
 
 export const mutants = [
@@ -77,5 +85,34 @@ export const mutants = [
   { name: 'a record of another user', file: 'packages/session-cache/src/checked-record.ts', without: "user['issuer'] !== request.issuer || user['subject'] !== request.subject", put: 'false', tests: core },
   { name: 'the expiry of a token is not checked again on a hit', file: tokens, without: 'nowMs < entry.untilMs && ', put: '', tests: core },
   { name: 'what the app accepts for a while is remembered for longer', file: 'packages/session-identity/src/signature-check.ts', without: 'app.options?.verify?.maxAge === undefined', put: 'true', tests: ['test/plugin.test.ts'] },
-  { name: 'a withdrawn key still vouches for its tokens', file: tokens, without: ' && entry.key.trusted', put: '', tests: core }
+  { name: 'a withdrawn key still vouches for its tokens', file: tokens, without: ' && entry.key.trusted', put: '', tests: core },
+  { name: 'half as many tokens are remembered as maxTokens says', file: tokens, without: 'maxSize: maxTokens', put: 'maxSize: Math.max(1, maxTokens / 2)', tests: core },
+  // Routes.
+  { name: 'a route that does not ask refuses', file: 'packages/session-contract/src/hub/refusal.ts', without: "refuse === 'always' && outcome.kind === 'refused'", put: "outcome.kind === 'refused'", tests: hub },
+  { name: 'a refused user is named to the route', file: hook, without: "outcome.kind === 'identified' ? identity : null", put: 'identity', tests: hub },
+  { name: 'a defect is not logged', file: hook, without: /\n.*'a defect kept the session from being resolved'\)\n/, put: '\n', tests: hub },
+  { name: 'a route out of scope that demands a session serves', file: hook, without: 'else done(error)', put: 'else done()', tests: hub },
+  { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.refuse()', put: '', tests: hub },
+  { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code < 400 || code > 499', put: 'true', tests: hub },
+  // Credentials.
+  { name: 'a refused bearer token falls back to the cookie', file: bearer, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
+  { name: 'another scheme hides the cookie', file: bearer, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },
+  { name: 'the first cookie counts, not the newest', file: verifier, without: '.sort((one, other) => issuedAt(other) - issuedAt(one))', put: '', tests: cookies },
+  { name: 'any number of signatures is checked for one request', file: verifier, without: '      if (checked === maxSignatures) break\n', put: '', tests: cookies },
+  { name: 'the first cookie that is bad ends the search', file: verifier, without: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) continue', put: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) break', tests: cookies },
+  { name: 'a cookie counts on a request of another site', file: verifier, without: '(crossSiteOrigin !== null && policy.rules.authorizedParties?.includes(crossSiteOrigin) !== true)', put: 'false', tests: cookies },
+  { name: 'a known cookie counts on a request of another site', file: verifier, without: 'tokens.length === 1 && crossSiteOrigin === null', put: 'tokens.length === 1', tests: cookies },
+  { name: 'a sister site is the same site', file: crossSite, without: "site === 'same-origin' ||", put: "site === 'same-origin' || site === 'same-site' ||", tests: cookies },
+  { name: 'a WebSocket may be opened from any site', file: crossSite, without: ' && !isWebSocket(headers.upgrade)', put: '', tests: cookies },
+  { name: 'a browser without Sec-Fetch-Site is believed', file: crossSite, without: 'origin === undefined || isOf(origin, request.host) ? null : origin', put: 'null', tests: cookies },
+  { name: 'a cookie read by @fastify/jwt counts on a request of another site', file: 'packages/session-identity/src/from-jwt.ts', without: 'isCookie && isCrossSite(request, rules.authorizedParties)', put: 'false', tests: cookies },
+  // Tokens.
+  { name: 'an OAuth token of Clerk counts as a session', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && audience !== null)', tests: tokenRules },
+  { name: 'an access token counts for any audience', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && !ofClerk)', tests: tokenRules },
+  { name: 'an ID token counts', file: claims, without: "if (isMarkedForAnotherUse(claims)) return 'The token is not an access token'", put: '', tests: tokenRules },
+  { name: 'a machine of Clerk counts as a user', file: claims, without: 'ofClerk && machineSubject.test(subject)', put: 'false', tests: tokenRules },
+  { name: "every issuer is held to Clerk's rules", file: claims, without: "typeof kid === 'string' && kid.startsWith('ins_')", put: 'true', tests: tokenRules },
+  { name: 'a token of another issuer counts where the issuer is constant', file: claims, without: 'iss === undefined && rules.isIssuerImplied', put: 'rules.isIssuerImplied', tests: tokenRules },
+  { name: 'integers that JavaScript rounds name users', file: claims, without: 'Number.isSafeInteger(value)', put: 'Number.isInteger(value)', tests: tokenRules },
+  { name: 'what is no string is taken for a token', file: verifier, without: "if (typeof token !== 'string') return this.#count(notAToken)", put: '', tests: tokenRules }
 ]

@@ -57,7 +57,8 @@ function copyPackage (folder) {
   const target = join(copy, folder)
   mkdirSync(target, { recursive: true })
   for (const name of readdirSync(join(root, folder))) {
-    if (!['node_modules', 'dist', '.tap', '.turbo', 'test-results.tap'].includes(name)) cpSync(join(root, folder, name), join(target, name), { recursive: true })
+    // With dist: a test may load what is built beside what it tests, as another copy.
+    if (!['node_modules', '.tap', '.turbo', 'test-results.tap'].includes(name)) cpSync(join(root, folder, name), join(target, name), { recursive: true })
   }
   if (existsSync(join(root, folder, 'node_modules'))) symlinkSync(join(root, folder, 'node_modules'), join(target, 'node_modules'), 'junction')
 }

@@ -12,7 +12,7 @@ export async function build (issuer: string): Promise<FastifyInstance> {
     sessionId: request.identity?.sessionId
   }))
 
-  // Anybody may come; request.identity says who did, or null.
+  // A route that does not ask serves every request; request.identity says who sent it, or null.
   app.get('/greeting', request => ({ greeting: request.identity === null ? 'Hello' : 'Hello again' }))
 
   return app

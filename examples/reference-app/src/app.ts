@@ -44,7 +44,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
       clerk: provider.secretKey === undefined ? undefined : given({ secretKey: provider.secretKey, apiUrl: provider.apiUrl, issuer: provider.issuer })
     }))
     scope.register(sessionIdentity, given({
-      issuer: provider.issuer, jwksUrl: provider.jwksUrl, audience: provider.audience, authorizedParties: provider.authorizedParties
+      issuer: provider.issuer, jwksUrl: provider.jwksUrl, audience: provider.audience, authorizedParties: provider.authorizedParties, algorithms: provider.algorithms
     }))
     scope.register(poolTuning, given({ connectionString: settings.databaseUrl, preset: settings.poolPreset, environment: settings.poolEnvironment }))
     if (key === null) scope.log.info('ADMIN_KEY is not set: there are no routes under /database')

@@ -36,6 +36,7 @@ export interface ProviderConfig {
   readonly jwksUrl: string | undefined
   readonly audience: readonly string[] | undefined
   readonly authorizedParties: readonly string[] | undefined
+  readonly algorithms: Values['ALGORITHMS']
   readonly apiUrl: string | undefined
   /** undefined: profiles come from the claims of the tokens. */
   readonly secretKey: string | undefined
@@ -58,7 +59,7 @@ const poolVariables: readonly string[] = [
   'RAILWAY_POOL_SIZE', 'RAILWAY_MAX_OVERFLOW', 'RAILWAY_POOL_TIMEOUT', 'PRODUCTION_POOL_SIZE', 'PRODUCTION_MAX_OVERFLOW',
   'PRODUCTION_POOL_RECYCLE', 'DEV_POOL_SIZE', 'DEV_MAX_OVERFLOW', 'DEV_ECHO_SQL', ...placeVariables
 ]
-const providerVariables: readonly VariableName[] = ['JWKS_URL', 'AUDIENCE', 'AUTHORIZED_PARTIES', 'CLERK_API_URL', 'CLERK_SECRET_KEY']
+const providerVariables: readonly VariableName[] = ['JWKS_URL', 'AUDIENCE', 'AUTHORIZED_PARTIES', 'ALGORITHMS', 'CLERK_API_URL', 'CLERK_SECRET_KEY']
 
 /**
  * Reads the environment.
@@ -98,6 +99,7 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
         jwksUrl: values.JWKS_URL,
         audience: values.AUDIENCE,
         authorizedParties: values.AUTHORIZED_PARTIES,
+        algorithms: values.ALGORITHMS,
         apiUrl: values.CLERK_API_URL,
         secretKey: values.CLERK_SECRET_KEY
       }),

@@ -24,6 +24,7 @@ export async function startDemoProvider (): Promise<DemoProvider> {
       jwksUrl: clerk.simulator.jwksUrl,
       audience: undefined,
       authorizedParties: undefined,
+      algorithms: undefined,
       apiUrl: origin,
       secretKey: clerk.simulator.secretKey
     },

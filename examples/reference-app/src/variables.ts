@@ -1,4 +1,5 @@
 import { describe, maxDelayMs, oneOf, rule, type OptionRule } from '@orientor/session-contract/core'
+import { asymmetricAlgorithms } from '@orientor/session-identity/core'
 
 /** One variable of the environment: what it must be, and a line to write. */
 export interface Variable<T> {
@@ -34,7 +35,8 @@ export const variables = {
   ISSUER: variable(webUrl(), 'https://clerk.example.com'),
   JWKS_URL: variable(webUrl(), 'https://clerk.example.com/.well-known/jwks.json'),
   AUDIENCE: variable(list('values', matching(/^\S+$/)), 'https://api.example.com'),
-  AUTHORIZED_PARTIES: variable(list('origins', origin), 'https://app.example.com,http://localhost:5173'),
+  AUTHORIZED_PARTIES: variable(list('origins or client ids', party), 'https://app.example.com,http://localhost:5173'),
+  ALGORITHMS: variable(list('algorithms', text => asymmetricAlgorithms.find(known => known === text)), 'RS256,ES256'),
   CLERK_API_URL: variable(webUrl('without /v1', path => !/\/v1\/?$/.test(path)), 'https://api.clerk.com'),
   CLERK_SECRET_KEY: variable(rule('a secret key of Clerk, which begins with "sk_"', matching(/^sk_\S+$/), { secret: true }), 'sk_live_…'),
 
@@ -81,7 +83,7 @@ function wholeNumber (min: number, max: number, what = 'a whole number'): Option
   })
 }
 
-function list (what: string, accept: (input: unknown) => string | undefined): OptionRule<readonly string[]> {
+function list<T extends string> (what: string, accept: (input: unknown) => T | undefined): OptionRule<readonly T[]> {
   return rule(`a list of ${what}, separated by commas`, input => {
     if (typeof input !== 'string') return undefined
     const items = input.split(',').map(item => accept(item.trim()))
@@ -106,9 +108,10 @@ function webUrl (more = '', acceptsPath: (path: string) => boolean = () => true)
   })
 }
 
-function origin (input: unknown): string | undefined {
-  const url = parse(input)
-  return url !== undefined && url.origin === input ? url.origin : undefined
+/** What `azp` holds: an origin without a path where it looks like a URL, else any client id. */
+function party (input: unknown): string | undefined {
+  if (typeof input !== 'string' || !/^[\x21-\x7e]+$/.test(input)) return undefined
+  return !input.includes('://') || parse(input)?.origin === input ? input : undefined
 }
 
 function isLoopback (host: string): boolean {

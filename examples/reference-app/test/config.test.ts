@@ -35,7 +35,8 @@ t.test('Every variable reaches its place in the configuration', async t => {
     ISSUER: 'https://clerk.example.com',
     JWKS_URL: 'http://127.0.0.1:4010/.well-known/jwks.json',
     AUDIENCE: 'a, b',
-    AUTHORIZED_PARTIES: 'https://app.example.com,http://localhost:5173',
+    AUTHORIZED_PARTIES: 'https://app.example.com,http://localhost:5173, my-client-id,urn:client:7,0oa1b2C3.d_4',
+    ALGORITHMS: 'RS256, ES256',
     CLERK_API_URL: 'https://api.clerk.com',
     CLERK_SECRET_KEY: 'sk_test_x',
     MAX_STALENESS_MS: '2000',
@@ -59,7 +60,8 @@ t.test('Every variable reaches its place in the configuration', async t => {
       issuer: 'https://clerk.example.com',
       jwksUrl: 'http://127.0.0.1:4010/.well-known/jwks.json',
       audience: ['a', 'b'],
-      authorizedParties: ['https://app.example.com', 'http://localhost:5173'],
+      authorizedParties: ['https://app.example.com', 'http://localhost:5173', 'my-client-id', 'urn:client:7', '0oa1b2C3.d_4'],
+      algorithms: ['RS256', 'ES256'],
       apiUrl: 'https://api.clerk.com',
       secretKey: 'sk_test_x'
     },
@@ -103,7 +105,7 @@ t.test('A value that breaks its rule is refused with the variable, the rule, wha
     }
   }
   const issuer = { ISSUER: 'https://clerk.example.com', CLERK_SECRET_KEY: 'sk_test_x' }
-  for (const [name, value] of [['JWKS_URL', 'x'], ['AUDIENCE', 'a,,b'], ['AUTHORIZED_PARTIES', 'https://app.example.com/'], ['CLERK_API_URL', 'https://api.clerk.com/v1'], ['CLERK_SECRET_KEY', 'pk_test_x']] as const) {
+  for (const [name, value] of [['JWKS_URL', 'x'], ['AUDIENCE', 'a,,b'], ['AUTHORIZED_PARTIES', 'https://app.example.com/'], ['AUTHORIZED_PARTIES', 'a b'], ['AUTHORIZED_PARTIES', 'a,'], ['ALGORITHMS', 'HS256'], ['ALGORITHMS', 'rs256'], ['ALGORITHMS', 'RS256,none'], ['CLERK_API_URL', 'https://api.clerk.com/v1'], ['CLERK_SECRET_KEY', 'pk_test_x']] as const) {
     t.match(problemsOf({ ...issuer, [name]: value }), [new RegExp(`^${name} must be .*; received .*\\. Write for example ${name}=`)])
   }
   t.equal(problemsOf({ PORT: '80a' })[0], 'PORT must be a whole number from 0 to 65535; received "80a". Write for example PORT=3000')
@@ -132,7 +134,7 @@ t.test('A variable whose feature is not there yet is refused, not ignored', asyn
 })
 
 t.test('A variable that would have no effect beside the others is refused', async t => {
-  for (const [name, value] of [['JWKS_URL', 'https://a.example/jwks'], ['AUDIENCE', 'a'], ['AUTHORIZED_PARTIES', 'https://a.example'], ['CLERK_API_URL', 'https://a.example'], ['CLERK_SECRET_KEY', 'sk_x']] as const) {
+  for (const [name, value] of [['JWKS_URL', 'https://a.example/jwks'], ['AUDIENCE', 'a'], ['AUTHORIZED_PARTIES', 'https://a.example'], ['ALGORITHMS', 'RS256'], ['CLERK_API_URL', 'https://a.example'], ['CLERK_SECRET_KEY', 'sk_x']] as const) {
     t.match(problemsOf({ [name]: value }), [new RegExp(`^${name} is set but ISSUER is not: .*Set ISSUER too, or remove ${name}\\.$`)])
   }
   t.match(problemsOf({ ISSUER: 'https://a.example', CLERK_API_URL: 'https://b.example' }), [/^CLERK_API_URL is set but CLERK_SECRET_KEY is not: /])

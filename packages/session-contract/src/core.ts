@@ -9,13 +9,15 @@ export { SourceUnavailable, type LoadRequest, type SourceScope, type UserChange,
 export type { ClientLike, PoolLike, Queryable, StatementConfig } from './pool-like.js'
 export { pause, withinDeadline } from './within-deadline.js'
 export {
-  anonymous, identified, isRevoked, outcomeOf, refused, revoked, unavailable, userOutcome,
-  type AnonymousOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome,
+  anonymous, failed, identified, isRevoked, outcomeOf, refused, revoked, unavailable, userOutcome,
+  type AnonymousOutcome, type FailedOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome,
   type UnavailableOutcome, type Unresolved, type UserOutcome
 } from './session-outcome.js'
+export { outcomeOfThrown } from './thrown-outcome.js'
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
 export { databaseFailureOf, isOutage, type DatabaseFailure } from './database-failure.js'
+export { hubOptionRules, type HubOptionValues, type RefusalFormat, type RefuseRule, type SessionHubOptions } from './hub-options.js'
 export { compileRouteSession, defaultRouteSession, type RouteSession } from './route-session.js'
 export {
   callable, clockObject, describe, durationMs, flag, integer, invalidOption, listOf, maxDelayMs, objectWith, oneOf, optional, ratio, readOptions, rule, secretText,

@@ -19,7 +19,11 @@ export interface ContractErrors {
   readonly SlotTaken: CodedError<'ORI_CONTRACT_SLOT_TAKEN', [string, string, string]>
   /** A slot filled after the first request was served. */
   readonly SlotTooLate: CodedError<'ORI_CONTRACT_SLOT_TOO_LATE', [string, string]>
-  /** `requireSessionUser()` where nobody resolves users. */
+  /** Routes that demand a session outside of every scope with a session plugin. */
+  readonly RouteOutOfScope: CodedError<'ORI_CONTRACT_ROUTE_OUT_OF_SCOPE', [string]>
+  /** A slot that answered with something else than it must. Never thrown: the cause of a `failed` outcome. */
+  readonly InvalidAnswer: CodedError<'ORI_CONTRACT_INVALID_ANSWER', [string, string, string]>
+  /** `requireSessionUser()` where no plugin resolves users. */
   readonly NoResolver: CodedError<'ORI_SESSION_NO_RESOLVER'>
   /** A defect, not an outage, while a session was resolved; the cause is attached and logged, never sent. */
   readonly ResolutionFailed: CodedError<'ORI_SESSION_RESOLUTION_FAILED', [{ readonly cause: unknown }]>
@@ -38,6 +42,10 @@ export const errors: ContractErrors = {
     'The slot "%s" is filled by %s already; %s cannot fill it too. The rule: one owner per slot and scope. Register one of them only, or register the second in a child scope.', 500),
   SlotTooLate: createError('ORI_CONTRACT_SLOT_TOO_LATE',
     'The slot "%s" cannot be filled by %s any more. The rule: slots are filled during registration. Register the plugin before the server is ready.', 500),
+  RouteOutOfScope: createError('ORI_CONTRACT_ROUTE_OUT_OF_SCOPE',
+    'config.session.required is true on a route where no session plugin is in scope: %s. The rule: such a route must stand in the scope of a session plugin, or below it. Register the plugins where the route is, or above it (a plugin of your own that registers them needs fastify-plugin), or take the demand away.', 500),
+  InvalidAnswer: createError('ORI_CONTRACT_INVALID_ANSWER',
+    'The slot "%s" must answer with %s, or a promise of one; received %s.', 500),
   NoResolver: createError('ORI_SESSION_NO_RESOLVER',
     'No plugin in scope resolves users. The rule: requireSessionUser(request) needs an identity and a resolver. Register @orientor/session-cache or @orientor/smart-sync (and @orientor/session-identity) in the scope of this route.', 500),
   ResolutionFailed: createError('ORI_SESSION_RESOLUTION_FAILED', 'The session could not be resolved because of a defect. See the cause in the log.', 500)

@@ -39,7 +39,7 @@ export function integer ({ min = 0, max = Number.MAX_SAFE_INTEGER }: Bounds = {}
   return rule(`an integer from ${min} to ${max}`, input => typeof input === 'number' && Number.isSafeInteger(input) && input >= min && input <= max ? input : undefined)
 }
 
-/** A duration in whole milliseconds that a timer can wait; Infinity is refused. */
+/** A duration in whole milliseconds; Infinity is refused. No longer than a timer can wait unless `max` says so, for what is only compared, such as an age. */
 export function durationMs ({ min = 1, max = maxDelayMs }: Bounds = {}): OptionRule<number> {
   return { ...integer({ min, max }), must: `a whole number of milliseconds from ${min} to ${max}` }
 }

@@ -9,11 +9,13 @@ import { describe } from './option-rules.js'
  * | user | user | user |
  * | identified | passes (identity) | passes (identity) |
  * | anonymous | 401 | no user |
- * | refused | 400 / 401 | 400 / 401 |
+ * | refused | 400 / 401 | no user |
  * | forbidden | 403 | no user |
- * | unavailable | 503 + Retry-After | no user, `sessionOutcome` says why |
+ * | unavailable | 503 + Retry-After | no user |
+ * | failed | 500 | no user |
  *
- * `session: false`: the hook does nothing.
+ * Where there is no user, `sessionOutcome` says why. With the hub's option `refuse: 'always'` refused credentials are 400 / 401 on
+ * either. `session: false`: the hook does nothing.
  */
 export interface RouteSession {
   /** Whether the route needs a user. Default is false. */

@@ -20,15 +20,24 @@ export interface UserOutcome {
 export interface IdentifiedOutcome { readonly kind: 'identified' }
 /** No credentials. */
 export interface AnonymousOutcome { readonly kind: 'anonymous' }
-/** Credentials that cannot be read (400) or are not accepted (401). */
-export interface RefusedOutcome { readonly kind: 'refused', readonly error: 'invalid_request' | 'invalid_token', readonly description: string }
+/** Credentials that cannot be read (400) or are not accepted (401, or what the application's own authentication says). */
+export interface RefusedOutcome {
+  readonly kind: 'refused'
+  /** The error code of RFC 6750, section 3.1; null where that has none for the status. */
+  readonly error: 'invalid_request' | 'invalid_token' | null
+  readonly description: string
+  /** The status of the refusal, 400 to 499. Default: 400 for `invalid_request`, else 401. */
+  readonly status?: number
+}
 /** A known user who may not act (403). */
 export interface ForbiddenOutcome { readonly kind: 'forbidden', readonly reason: 'inactive' }
 /** Nobody could tell, for reasons that pass (503). */
 export interface UnavailableOutcome { readonly kind: 'unavailable', readonly retryAfterMs: number, readonly cause: unknown }
+/** A defect, not an outage, kept the request from being resolved (500). The hub has logged its cause. */
+export interface FailedOutcome { readonly kind: 'failed', readonly cause: unknown }
 
 /** How one request was resolved. Frozen; a cache entry owns its own two (fresh, stale), so that a hit allocates nothing. */
-export type SessionOutcome = UserOutcome | IdentifiedOutcome | AnonymousOutcome | RefusedOutcome | ForbiddenOutcome | UnavailableOutcome
+export type SessionOutcome = UserOutcome | IdentifiedOutcome | AnonymousOutcome | RefusedOutcome | ForbiddenOutcome | UnavailableOutcome | FailedOutcome
 
 /** What an identifier may answer: an identity, or an outcome that needs no user. */
 export type Unresolved = Exclude<SessionOutcome, UserOutcome>
@@ -44,13 +53,23 @@ const nothing: SessionUser['extra'] = Object.freeze({})
 const inactive: ForbiddenOutcome = Object.freeze({ kind: 'forbidden', reason: 'inactive' })
 
 /** Credentials that are refused. `description` is ASCII and holds no value of the token (RFC 6750, section 3). */
-export function refused (error: RefusedOutcome['error'], description: string): RefusedOutcome {
+export function refused (error: NonNullable<RefusedOutcome['error']>, description: string): RefusedOutcome {
   return Object.freeze({ kind: 'refused', error, description })
 }
 
-/** Nobody could tell. `retryAfterMs` is when asking again makes sense, in milliseconds from now. */
+/**
+ * The outcome of a request that cannot be resolved for reasons that pass.
+ *
+ * @param retryAfterMs - when asking again makes sense, in milliseconds from now
+ * @param cause - for the log; null when there is nothing in it that an operator could act on. It does not appear in JSON.
+ */
 export function unavailable (retryAfterMs: number, cause: unknown): UnavailableOutcome {
-  return Object.freeze({ kind: 'unavailable', retryAfterMs, cause })
+  return withCause({ kind: 'unavailable', retryAfterMs }, cause)
+}
+
+/** The outcome of a request that a defect kept from being resolved. The cause does not appear in JSON. */
+export function failed (cause: unknown): FailedOutcome {
+  return withCause({ kind: 'failed' }, cause)
 }
 
 /**
@@ -89,4 +108,9 @@ function isComplete (user: LoadedUser): user is SessionUser {
 export function outcomeOf (record: UserRecord, identity: Identity, from: UserOutcome['from'], cachedAtMs: number): SessionOutcome {
   if (record.kind === 'active') return isRevoked(record, identity) ? revoked : userOutcome(record, from, cachedAtMs, false)
   return record.kind === 'inactive' ? inactive : gone
+}
+
+/** Not enumerable: an outcome that a handler sends as JSON must not carry what a driver wrote into its error. */
+function withCause<T extends object> (outcome: T, cause: unknown): Readonly<T & { cause: unknown }> {
+  return Object.freeze(Object.defineProperty(outcome, 'cause', { value: cause }) as T & { cause: unknown })
 }

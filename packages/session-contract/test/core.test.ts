@@ -293,7 +293,7 @@ t.test('the types are not any, and codes are literals', async t => {
   expectTypeOf<SessionOutcome>().not.toBeAny()
   expectTypeOf<ContractErrorCode>().toEqualTypeOf<
     'ORI_CONTRACT_INVALID_SESSION_KEY' | 'ORI_CONTRACT_INVALID_OPTION' | 'ORI_CONTRACT_INVALID_ROUTE_SESSION' | 'ORI_CONTRACT_FOREIGN_DECORATOR' |
-    'ORI_CONTRACT_INCOMPATIBLE_COPIES' | 'ORI_CONTRACT_SLOT_TAKEN' | 'ORI_CONTRACT_SLOT_TOO_LATE' | 'ORI_SESSION_NO_RESOLVER' | 'ORI_SESSION_RESOLUTION_FAILED'>()
+    'ORI_CONTRACT_INCOMPATIBLE_COPIES' | 'ORI_CONTRACT_ROUTE_OUT_OF_SCOPE' | 'ORI_CONTRACT_INVALID_ANSWER' | 'ORI_CONTRACT_SLOT_TAKEN' | 'ORI_CONTRACT_SLOT_TOO_LATE' | 'ORI_SESSION_NO_RESOLVER' | 'ORI_SESSION_RESOLUTION_FAILED'>()
   // @ts-expect-error -- a plain string is no session key
   const notAKey: ReturnType<typeof sessionKey> = 'https://a b'
   t.ok(notAKey)

@@ -1,8 +1,8 @@
 import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import t from 'tap'
 import {
-  anonymous, createIdentity, refused, requireSessionUser, sessionHub, SourceUnavailable, unavailable, userOutcome,
-  type ActiveRecord, type Component, type Identity, type SessionOutcome, type Slots, type UserSource
+  anonymous, createIdentity, errors, failed, refused, requireSessionUser, sessionHub, SourceUnavailable, unavailable, userOutcome,
+  type ActiveRecord, type Component, type Identity, type SessionHubOptions, type SessionOutcome, type Slots, type UserSource
 } from '../src/index.js'
 
 const issuer = 'https://id.example.com'
@@ -31,8 +31,9 @@ function routes (app: FastifyInstance): void {
   app.get('/guaranteed', async request => requireSessionUser(request))
 }
 
-async function answering (outcome: SessionOutcome | Error | Promise<SessionOutcome>): Promise<FastifyInstance> {
+async function answering (outcome: SessionOutcome | Error | Promise<SessionOutcome>, options: SessionHubOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
+  app.register(plugin(fastify => { sessionHub(fastify, options) }))
   app.register(fills('identify', () => identity))
   app.register(fills('resolve', () => { if (outcome instanceof Error) throw outcome; return outcome }))
   routes(app)
@@ -41,21 +42,41 @@ async function answering (outcome: SessionOutcome | Error | Promise<SessionOutco
 }
 
 t.test('outcome and demand decide between the route and a refusal, as the table says', async t => {
-  const table: ReadonlyArray<readonly [SessionOutcome, number, number]> = [
+  const table: ReadonlyArray<readonly [outcome: SessionOutcome, required: number, always: number]> = [
     [user, 200, 200], [{ kind: 'identified' }, 200, 200], [anonymous, 401, 200], [refused('invalid_token', 'no'), 401, 401],
-    [refused('invalid_request', 'bad'), 400, 400], [{ kind: 'forbidden', reason: 'inactive' }, 403, 200], [unavailable(1500, new Error('x')), 503, 200]
+    [refused('invalid_request', 'bad'), 400, 400], [{ kind: 'refused', error: null, description: 'no', status: 429 }, 429, 429],
+    [{ kind: 'forbidden', reason: 'inactive' }, 403, 200], [unavailable(1500, new Error('x')), 503, 200], [failed(new Error('x')), 500, 200]
   ]
-  for (const [outcome, required, optional] of table) {
+  for (const [outcome, required, always] of table) {
     const app = await answering(outcome)
     t.equal((await app.inject('/required')).statusCode, required, `${outcome.kind}, required`)
     const reply = await app.inject('/optional')
-    t.equal(reply.statusCode, optional, `${outcome.kind}, optional`)
-    if (optional === 200) t.strictSame(reply.json(), { user: outcome.kind === 'user' ? '7' : null, outcome: outcome.kind, identity: identity.key })
+    t.equal(reply.statusCode, 200, `${outcome.kind}: registering a plugin changes no route that does not ask`)
+    const hasIdentity = outcome.kind === 'user' || outcome.kind === 'identified'
+    t.strictSame(reply.json(), { user: outcome.kind === 'user' ? '7' : null, outcome: outcome.kind, identity: hasIdentity ? identity.key : null })
     t.strictSame((await app.inject('/off')).json(), { outcome: null }, 'session: false')
     const guaranteed = await app.inject('/guaranteed')
     t.equal(guaranteed.statusCode, outcome.kind === 'identified' ? 500 : required, `${outcome.kind}, requireSessionUser`)
     await app.close()
+    const strict = await answering(outcome, { refuse: 'always' })
+    t.equal((await strict.inject('/optional')).statusCode, always, `${outcome.kind}, refuse: 'always'`)
+    t.equal((await strict.inject('/required')).statusCode, required)
+    t.strictSame((await strict.inject('/off')).json(), { outcome: null })
+    await strict.close()
   }
+})
+
+t.test('a route that does not ask goes on whatever the credentials are, with its own method, body and Authorization header', async t => {
+  const app = Fastify()
+  app.register(fills('identify', request => request.headers.authorization === undefined ? anonymous : refused('invalid_token', 'The token has expired')))
+  app.register(fills('resolve', () => user))
+  app.post('/signup', async request => ({ body: request.body, user: request.sessionUser, kind: request.sessionOutcome?.kind }))
+  app.get('/own', async request => ({ own: request.headers.authorization }))
+  const authorization = 'Bearer opaque'
+  const signup = await app.inject({ method: 'POST', url: '/signup', headers: { authorization }, payload: { name: 'Ada' } })
+  t.strictSame([signup.statusCode, signup.json()], [200, { body: { name: 'Ada' }, user: null, kind: 'refused' }])
+  t.strictSame((await app.inject({ url: '/own', headers: { authorization } })).json(), { own: authorization })
+  t.equal((await app.inject({ url: '/nowhere', headers: { authorization } })).statusCode, 404)
 })
 
 t.test('a refusal is a problem document with the challenge of RFC 6750 and is never stored', async t => {
@@ -88,18 +109,212 @@ t.test('a stale user is marked in the reply', async t => {
   t.equal((await fresh.inject('/required')).headers['x-session-stale'], undefined)
 })
 
-t.test('a defect answers 500 without its cause, and lets nobody in', async t => {
-  for (const broken of [new Error('SELECT secret'), Promise.reject(new Error('SELECT secret')) as Promise<SessionOutcome>]) {
-    const app = await answering(broken)
-    const reply = await app.inject('/optional')
-    t.equal(reply.statusCode, 500)
-    t.match(reply.json(), { code: 'ORI_SESSION_RESOLUTION_FAILED' })
-    t.notMatch(reply.body, /secret/)
+interface Logged { readonly level: number, readonly msg: string, readonly err?: { readonly message: string } }
+
+/** An app that logs into a list. */
+function logging (): { readonly app: FastifyInstance, readonly lines: Logged[] } {
+  const lines: Logged[] = []
+  return { app: Fastify({ logger: { stream: { write: (line: string) => { lines.push(JSON.parse(line) as Logged) } } } }) as unknown as FastifyInstance, lines }
+}
+
+t.test('a defect is logged with its cause and answers 500 without it where a session is required; elsewhere the request goes on', async t => {
+  const defect = (): never => { throw new Error('SELECT secret') }
+  const rejects = (): Promise<never> => Promise.reject(new Error('SELECT secret'))
+  const broken: ReadonlyArray<readonly [name: string, slots: Slots]> = [
+    ['identify throws', { identify: defect }], ['identify rejects', { identify: rejects }],
+    ['resolve throws', { identify: () => identity, resolve: defect }], ['resolve rejects', { identify: () => identity, resolve: rejects }],
+    ['a load throws', { identify: () => identity, source: { load: defect } }], ['a load rejects', { identify: () => identity, source: { load: () => [rejects()] } }]
+  ]
+  for (const [name, slots] of broken) {
+    for (const [refuseAs, handler] of [['problem', false], ['error', false], ['error', true]] as const) {
+      const { app, lines } = logging()
+      if (handler) app.setErrorHandler((error: Error & { code: string, statusCode: number }, _request, reply) => { reply.code(error.statusCode).send({ mine: error.code, cause: (error.cause as Error).message.length }) })
+      app.register(plugin(fastify => {
+        const hub = sessionHub(fastify, { refuseAs })
+        for (const [slot, value] of Object.entries(slots)) hub.fill(slot as keyof Slots, 'broken', value as never)
+      }))
+      routes(app)
+      const logged = (): number => lines.filter(({ level, err }) => level === 50 && err?.message.includes('SELECT secret')).length
+      const optional = await app.inject('/optional')
+      t.strictSame([optional.statusCode, optional.json()], [200, { user: null, outcome: 'failed', identity: null }], name)
+      t.ok(logged() >= 1, `${name}: logged as an error with its cause, also where nobody refuses`)
+      const before = logged()
+      const required = await app.inject('/required')
+      t.equal(required.statusCode, 500)
+      t.notMatch(required.body, /secret/)
+      t.match(required.json(), handler ? { mine: 'ORI_SESSION_RESOLUTION_FAILED', cause: 13 } : { code: 'ORI_SESSION_RESOLUTION_FAILED' })
+      t.ok(logged() > before, `${name}: logged under ${handler ? 'the app\'s own error handler' : refuseAs}`)
+      t.equal((await app.inject('/guaranteed')).statusCode, 500)
+      await app.close()
+    }
   }
-  const app = Fastify()
-  app.register(fills('identify', () => Promise.reject(new Error('SELECT secret'))))
+})
+
+t.test('what a slot answers that is neither identity nor outcome is a defect that names the slot', async t => {
+  const junk: ReadonlyArray<readonly [slot: 'identify' | 'resolve', answer: unknown]> = [
+    ['identify', undefined], ['identify', null], ['identify', 'user_1'], ['identify', {}], ['identify', { kind: 'user', user: record.user }], ['identify', Promise.resolve()],
+    ['resolve', undefined], ['resolve', { kind: 'usr' }], ['resolve', Promise.resolve(null)]
+  ]
+  for (const [slot, answer] of junk) {
+    const { app, lines } = logging()
+    if (slot === 'resolve') app.register(fills('identify', () => identity))
+    app.register(fills(slot, (() => answer) as never))
+    routes(app)
+    t.match((await app.inject('/optional')).json(), { user: null, outcome: 'failed' })
+    t.equal((await app.inject('/required')).statusCode, 500)
+    t.match(lines.find(({ level }) => level === 50)?.err?.message, new RegExp(`The slot "${slot}" must answer with an`))
+    await app.close()
+  }
+})
+
+t.test('identify may throw what a client is to blame for: a refusal with that status', async t => {
+  const thrown = (more: object, message = 'token eyJsecret expired'): Error => Object.assign(new Error(message), more)
+  const table: ReadonlyArray<readonly [error: unknown, status: number, code: string, challenge: string | undefined]> = [
+    [thrown({ statusCode: 401 }), 401, 'ORI_SESSION_INVALID_TOKEN', 'invalid_token'], [thrown({ status: 401 }), 401, 'ORI_SESSION_INVALID_TOKEN', 'invalid_token'],
+    [thrown({ statusCode: 400 }), 400, 'ORI_SESSION_INVALID_REQUEST', 'invalid_request'],
+    [thrown({ statusCode: 403 }), 403, 'ORI_SESSION_REFUSED', undefined], [thrown({ statusCode: 429 }), 429, 'ORI_SESSION_REFUSED', undefined], [{ statusCode: 404 }, 404, 'ORI_SESSION_REFUSED', undefined],
+    [new SourceUnavailable('down'), 503, 'ORI_SESSION_UNAVAILABLE', undefined],
+    [thrown({ statusCode: 500 }), 500, 'ORI_SESSION_RESOLUTION_FAILED', undefined], [thrown({ statusCode: '401' }), 500, 'ORI_SESSION_RESOLUTION_FAILED', undefined],
+    [thrown({ statusCode: 399.5 }), 500, 'ORI_SESSION_RESOLUTION_FAILED', undefined], [undefined, 500, 'ORI_SESSION_RESOLUTION_FAILED', undefined], [null, 500, 'ORI_SESSION_RESOLUTION_FAILED', undefined]
+  ]
+  for (const [error, status, code, challenge] of table) {
+    for (const identify of [() => { throw error }, async () => { throw error }]) {
+      const { app } = logging()
+      app.register(fills('identify', identify))
+      routes(app)
+      const reply = await app.inject('/required')
+      t.equal(reply.statusCode, status)
+      t.match(reply.json(), { code, status })
+      t.equal(/error="(\w+)"/.exec(String(reply.headers['www-authenticate']))?.[1], challenge)
+      t.notMatch(reply.body, /eyJsecret/, 'the message of the error is the application\'s own')
+      t.equal((await app.inject('/optional')).statusCode, 200, 'and a route that does not ask goes on')
+      await app.close()
+    }
+  }
+  const app = Fastify({ logger: false })
+  app.register(fills('identify', () => identity))
+  app.register(fills('resolve', () => { throw thrown({ statusCode: 404 }) }))
   routes(app)
-  t.match((await app.inject('/required')).json(), { code: 'ORI_SESSION_RESOLUTION_FAILED' })
+  t.equal((await app.inject('/required')).statusCode, 500, 'a status thrown while a user is resolved is somebody else\'s: a defect')
+})
+
+t.test('refusals may go through the application\'s error handler, as errors with code, status and headers', async t => {
+  const outcomes: readonly SessionOutcome[] = [anonymous, refused('invalid_token', 'no'), refused('invalid_request', 'bad'), { kind: 'forbidden', reason: 'inactive' }, unavailable(1500, null), failed(new Error('x'))]
+  for (const outcome of outcomes) {
+    const [plain, own] = [await answering(outcome), Fastify({ logger: false })]
+    own.setErrorHandler((error: Error & { code: string, statusCode: number, headers: Record<string, string> }, _request, reply) => {
+      reply.code(error.statusCode).headers(error.headers).send({ error: { code: error.code, text: error.message } })
+    })
+    own.register(plugin(fastify => { sessionHub(fastify, { refuseAs: 'error' }).fill('identify', 'test', () => identity) }))
+    own.register(fills('resolve', () => outcome))
+    routes(own)
+    const [problem, mine, guaranteed] = [await plain.inject('/required'), await own.inject('/required'), await own.inject('/guaranteed')]
+    t.equal(mine.statusCode, problem.statusCode)
+    t.equal(mine.json().error.code, problem.json().code)
+    for (const header of ['www-authenticate', 'retry-after', 'cache-control']) t.equal(mine.headers[header], problem.headers[header], header)
+    t.strictSame([guaranteed.statusCode, guaranteed.json()], [mine.statusCode, mine.json()], 'one format, whoever refuses')
+    const bare = await answering(outcome, { refuseAs: 'error' })
+    const reply = await bare.inject('/required')
+    t.match(reply.json(), { statusCode: problem.statusCode, code: problem.json().code })
+    t.equal(reply.headers['www-authenticate'], problem.headers['www-authenticate'], 'Fastify\'s own handler sends the headers')
+    for (const app of [plain, own, bare]) await app.close()
+  }
+})
+
+t.test('the options of the hub are one for a scope, whoever gives them, and a child scope may have its own', async t => {
+  const app = Fastify()
+  app.register(plugin(fastify => { sessionHub(fastify) }))
+  app.register(plugin(fastify => { sessionHub(fastify, { refuse: 'always' }) }))
+  app.register(plugin(fastify => { sessionHub(fastify, { refuse: 'always', refuseAs: 'error' }) }))
+  app.register(fills('identify', () => refused('invalid_token', 'no')))
+  app.register(async child => {
+    child.register(plugin(fastify => { sessionHub(fastify, { refuse: 'required' }) }))
+    child.get('/child', async () => 'in')
+    child.get('/child/required', { config: { session: { required: true } } }, async () => 'in')
+  })
+  routes(app)
+  t.equal((await app.inject('/optional')).statusCode, 401)
+  t.equal((await app.inject('/child')).statusCode, 200)
+  t.match((await app.inject('/child/required')).json(), { statusCode: 401, error: 'Unauthorized' }, 'what a child does not set is inherited')
+  t.throws(() => sessionHub(app, { refuseAs: 'problem' }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /"refuseAs" must be the same for every plugin of one scope; received "problem" after "error"/ })
+  t.throws(() => sessionHub(app, { refuze: 'always' } as SessionHubOptions), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /option "refuze" is not known/ })
+  t.throws(() => sessionHub(app, { refuse: 'never' as never }), { code: 'ORI_CONTRACT_INVALID_OPTION' })
+  const late = await answering(user)
+  await late.inject('/optional')
+  t.throws(() => sessionHub(late, { refuse: 'always' }), { message: /before the first request/ })
+})
+
+t.test('a route that demands a session outside of every hub is refused: at the start where it is seen, else at each request', async t => {
+  const required = { config: { session: { required: true } } }
+  const hub = (fastify: FastifyInstance): void => { sessionHub(fastify).fill('identify', 'test', () => identity) }
+  const placed: ReadonlyArray<readonly [name: string, build: (app: FastifyInstance) => Promise<unknown>]> = [
+    ['beside the plugin\'s scope, declared later', async app => { app.register(async scope => { hub(scope) }); app.register(async other => { other.get('/x', required, async () => 'in') }) }],
+    ['above it, declared later', async app => { await app.register(async scope => { hub(scope) }); app.get('/x', required, async () => 'in') }],
+    ['in another branch', async app => { app.register(async a => { a.register(async b => { hub(b) }) }); app.register(async c => { c.register(async d => { d.post('/x', required, async () => 'in') }) }) }]
+  ]
+  for (const [name, build] of placed) {
+    const app = Fastify()
+    await build(app)
+    await t.rejects(async () => { await app.ready() }, { code: 'ORI_CONTRACT_ROUTE_OUT_OF_SCOPE', message: /in scope: (GET|POST) \/x/ }, name)
+  }
+  const unseen: ReadonlyArray<readonly [name: string, build: (app: FastifyInstance) => void]> = [
+    ['above it, declared before', app => { app.get('/x', required, async () => 'in'); app.register(async scope => { hub(scope) }) }],
+    ['above it, written later: Fastify loads plugins last', app => { app.register(async scope => { hub(scope) }); app.get('/x', required, async () => 'in') }],
+    ['beside it, declared before', app => { app.register(async other => { other.get('/x', required, async () => 'in') }); app.register(async scope => { hub(scope) }) }]
+  ]
+  for (const [name, build] of unseen) {
+    const app = Fastify({ logger: false })
+    build(app)
+    app.get('/mine', { config: { session: { required: 'by another plugin', shape: 'of its own' } as never } }, async request => ({ outcome: 'sessionOutcome' in request }))
+    app.get('/plain', async () => 'in')
+    const reply = await app.inject('/x')
+    t.equal(reply.statusCode, 500, name)
+    t.match(reply.json(), { code: 'ORI_CONTRACT_ROUTE_OUT_OF_SCOPE', message: /GET \/x/ })
+    t.equal((await app.inject('/plain')).statusCode, 200)
+    t.strictSame((await app.inject('/mine')).json(), { outcome: false }, 'what config.session means there is not ours to say')
+  }
+  const later = Fastify()
+  await later.register(async scope => { hub(scope) })
+  await later.register(async other => { other.get('/x', required, async request => request.identity?.key) })
+  later.register(plugin(hub))
+  t.equal((await later.inject('/x')).body, identity.key, 'a hub above it may still come')
+})
+
+t.test('a scope that was registered before the plugin beside it is in scope all the same', async t => {
+  const app = Fastify()
+  app.register(async before => {
+    routes(before)
+    before.register(async deeper => { deeper.get('/deeper', { config: { session: { required: true } } }, async request => ({ user: request.sessionUser?.userId })) })
+  })
+  let found: Identity | typeof anonymous = anonymous
+  app.register(fills('identify', () => found))
+  app.register(fills('resolve', () => user))
+  t.equal((await app.inject('/required')).statusCode, 401)
+  t.equal((await app.inject('/deeper')).statusCode, 401)
+  t.strictSame((await app.inject('/optional')).json(), { user: null, outcome: 'anonymous', identity: null })
+  t.strictSame((await app.inject('/off')).json(), { outcome: null })
+  found = identity
+  t.strictSame((await app.inject('/deeper')).json(), { user: '7' })
+})
+
+t.test('what was registered before the session plugins, such as CORS, has its headers on refusals too', async t => {
+  const app = Fastify()
+  app.addHook('onRequest', (_request, reply, done) => { reply.header('access-control-allow-origin', '*'); done() })
+  app.register(fills('identify', () => anonymous))
+  routes(app)
+  const reply = await app.inject('/required')
+  t.equal(reply.statusCode, 401)
+  t.equal(reply.headers['access-control-allow-origin'], '*')
+})
+
+t.test('an outcome that is sent as JSON holds no cause', async t => {
+  const cause = Object.assign(new Error('x'), { detail: 'Key (email)=(ada@example.com)' })
+  for (const outcome of [failed(cause), unavailable(5, cause)]) {
+    t.equal(outcome.cause, cause)
+    t.notMatch(JSON.stringify(outcome), /ada|cause/)
+    t.ok(Object.isFrozen(outcome))
+  }
+  t.equal(errors.ResolutionFailed.prototype instanceof Error, true)
 })
 
 t.test('asynchronous slots work like synchronous ones', async t => {

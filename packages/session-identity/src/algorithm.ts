@@ -9,3 +9,16 @@ export const symmetricAlgorithms = ['HS256', 'HS384', 'HS512'] as const
 
 /** Name of a symmetric signature algorithm. */
 export type SymmetricAlgorithm = typeof symmetricAlgorithms[number]
+
+/** What keys of a curve sign with: each has one algorithm, or two names of it (RFC 7518, section 3.4; RFC 9864, section 2.2). */
+const byCurve: ReadonlyMap<unknown, readonly Algorithm[]> = new Map<unknown, readonly Algorithm[]>([
+  ['P-256', ['ES256']], ['P-384', ['ES384']], ['P-521', ['ES512']], ['Ed25519', ['EdDSA', 'Ed25519']]
+])
+
+/** What a provider of OpenID Connect signs with unless it says otherwise (OpenID Connect Dynamic Client Registration 1.0, section 2). */
+const rsaDefault: readonly Algorithm[] = ['RS256']
+
+/** The algorithms that a public key without an `alg` may verify, by its type and curve: RS256 for RSA. */
+export function algorithmsOfKind ({ kty, crv }: { readonly kty?: unknown, readonly crv?: unknown }): readonly Algorithm[] {
+  return kty === 'RSA' ? rsaDefault : byCurve.get(crv) ?? []
+}

@@ -1,7 +1,8 @@
-import { anonymous, readOptions, refused, unavailable, type RefusedOutcome } from '@orientor/session-contract/core'
+import { anonymous, readOptions, refused, unavailable, type RefusedOutcome, type Unresolved } from '@orientor/session-contract/core'
 import { readToken } from './bearer-token.js'
 import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
 import { claimsFlaw, headerFlaw, isPending, type ClaimRules } from './claims.js'
+import { isCrossSite } from './cross-site.js'
 import { errors } from './errors.js'
 import type { IdentifiableRequest, Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
@@ -31,9 +32,6 @@ const outages: readonly unknown[] = [
   'jwk-remote-failed-to-load', 'jwk-remote-invalid', 'jwk-remote-missing', 'jwk-local-missing', 'jwk-failed-to-resolve', 'secret-key-invalid', 'unexpected-error'
 ]
 
-/** Reasons of `@clerk/backend` that say that the cookies hold no session of this instance. */
-const noSession = /missing$|-but-no-/
-
 /** How long a client is asked to wait when Clerk's keys cannot be had, in milliseconds. */
 const retryAfterMs = 5000
 
@@ -42,8 +40,9 @@ const retryAfterMs = 5000
  * `hookName: 'onRequest'`. Which token counts and whether it is good is Clerk's decision; the form of a token in the header, and the claims
  * of any, are held to the rules of this package too, so that a token that never expires or is of another issuer is refused.
  *
- * Nobody signed in is anonymous when no session of this Clerk instance was sent or it is pending, `unavailable` when Clerk's keys could not be
- * had, else `invalid_token`. A malformed or repeated `Authorization` header is refused whatever else was sent.
+ * A request without a session of this Clerk instance is anonymous, and so is one whose session is pending, whose cookies Clerk does not accept, or whose
+ * cookies another site may have made the browser send (unless its `Origin` is one of `authorizedParties`). A bearer token that is not accepted is
+ * `invalid_token`; a malformed or repeated `Authorization` header is refused whatever else was sent. When Clerk's keys cannot be had the outcome is `unavailable`.
  *
  * @param getAuth - of `@clerk/fastify`
  * @throws ORI_CONTRACT_INVALID_OPTION
@@ -51,30 +50,31 @@ const retryAfterMs = 5000
  */
 export function fromClerk (getAuth: GetClerkAuth, options: FromClerkOptions = {}): Identify {
   const { clock, ...given } = readOptions(`${owner}: fromClerk()`, options, claimOptionRules)
-  const rules = claimRulesOf({ ...given, clock }, { algorithms: undefined, expiryRequired: true })
+  const rules = claimRulesOf(given.issuer, { ...given, provider: given.provider ?? 'clerk' }, given, null)
   const updatedAtClaim = given.updatedAtClaim ?? null
 
   return request => {
-    const { authorization } = request.raw.headers
-    const token = readToken(request.raw.headers, request.raw.rawHeaders, '__session')
-    if (authorization !== undefined) {
-      const refusal = typeof token === 'string' ? formFlaw(token, rules) : token
-      if (refusal?.kind === 'refused') return refusal
-    }
+    const credentials = readToken(request.raw.headers, request.raw.rawHeaders, '__session')
+    const flaw = typeof credentials === 'string' ? formFlaw(credentials, rules) : credentials
+    if (flaw !== null && 'kind' in flaw && flaw.kind === 'refused') return flaw
     const { auth } = request as { auth?: unknown }
     if (auth === undefined || auth === null) throw new errors.ClerkTooLate()
+    const isBearer = typeof credentials === 'string'
+    if (!isBearer && isCrossSite(request, rules.authorizedParties)) return anonymous
+    const refusal = (outcome: RefusedOutcome): Unresolved => isBearer ? outcome : anonymous
     const { sessionClaims, sessionStatus, debug } = getAuth(request)
     if (typeof sessionClaims === 'object' && sessionClaims !== null) {
       // The claims belong to Clerk and the application: what is frozen is a copy.
       const claims = structuredClone(sessionClaims) as Record<string, unknown>
-      const flaw = claimsFlaw(claims, rules, clock.now())
-      if (flaw !== null) return refused('invalid_token', flaw)
-      return isPending(claims) ? anonymous : identityOfClaims(claims, updatedAtClaim)
+      const flaw = claimsFlaw(claims, rules, clock.now(), rules.provider === 'clerk')
+      if (flaw !== null) return refusal(refused('invalid_token', flaw))
+      return isPending(claims) ? anonymous : identityOfClaims(claims, rules, updatedAtClaim)
     }
+    if (sessionStatus === 'pending' || 'kind' in Object(credentials)) return anonymous
     const { reason } = Object(debug?.()) as { reason?: unknown }
-    if (sessionStatus === 'pending' || (typeof token === 'object' && token.kind === 'anonymous')) return anonymous
-    if (outages.includes(reason) && (typeof token !== 'string' || formFlaw(token, rules) === null)) return unavailable(retryAfterMs, new errors.KeysUnavailable('Clerk', String(reason)))
-    return authorization === undefined && noSession.test(String(reason)) ? anonymous : notAccepted
+    const isWellFormed = isBearer || (credentials as readonly string[]).some(token => formFlaw(token, rules) === null)
+    if (outages.includes(reason) && isWellFormed) return unavailable(retryAfterMs, new errors.KeysUnavailable('Clerk', String(reason)))
+    return refusal(notAccepted)
   }
 }
 

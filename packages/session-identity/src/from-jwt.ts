@@ -1,11 +1,13 @@
-import { anonymous, listOf, oneOf, optional, readOptions, refused, SourceUnavailable, text, unavailable, type Identity, type RefusedOutcome, type Unresolved } from '@orientor/session-contract/core'
+import { anonymous, listOf, oneOf, optional, outcomeOfThrown, readOptions, refused, text, unavailable, type RefusedOutcome, type Unresolved } from '@orientor/session-contract/core'
 import { asymmetricAlgorithms, symmetricAlgorithms, type Algorithm, type SymmetricAlgorithm } from './algorithm.js'
 import { readToken } from './bearer-token.js'
 import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
-import { claimsFlaw, headerFlaw, isPending } from './claims.js'
+import { isOfClerk, isPending, tokenFlaw } from './claims.js'
+import { isCrossSite } from './cross-site.js'
 import { errors } from './errors.js'
 import type { IdentifiableRequest, Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
+import { isVerdict, isWithoutCredentials } from './jwt-error.js'
 import { owner } from './owner.js'
 import { parseToken } from './parsed-token.js'
 
@@ -34,11 +36,13 @@ const retryAfterMs = 5000
  * Identifies requests by the application's own `@fastify/jwt`: by `request.jwtVerify()`, with all that it is configured for (secrets that
  * are functions, `trusted`, `extractToken`, cookies, a namespace), so also where `verify: 'fastify-jwt'` cannot. Its price: the token is
  * verified at each request. `request.user` is set as `jwtVerify()` sets it; the identity comes from the token's own claims, which the
- * rules for form, header and claims of this package are applied to first. `exp` may be missing unless `@fastify/jwt` requires it.
+ * rules for form, header and claims of this package are applied to first. For tokens of the application's own, such as `sign({ id })`, give
+ * `subject` and a constant `issuer`.
  *
  * A request without credentials is anonymous; a malformed or repeated `Authorization` header is refused whatever else was sent. A token
- * that `@fastify/jwt` refuses, or any error with a status from 400 to 499, is `invalid_token`; anything else that goes wrong, such as a
- * `secret` function whose key server is down, is `unavailable`.
+ * that `@fastify/jwt` refuses is `invalid_token`, an error with a status from 400 to 499 a refusal with that status; anything else that goes wrong,
+ * such as a `secret` function whose key server is down, is `unavailable`. A token that came in a cookie is no credentials where it is refused, and on
+ * a request that another site may have caused unless its `Origin` is one of `authorizedParties`.
  *
  * @throws ORI_CONTRACT_INVALID_OPTION
  * @example app.register(sessionIdentity, { identify: fromJwt({ issuer: 'https://id.example.com' }) })
@@ -50,14 +54,15 @@ export function fromJwt (options: FromJwtOptions = {}): Identify {
     namespace: optional(text),
     jwtVerify: optional(text)
   })
-  const rules = claimRulesOf(given, { algorithms: given.algorithms, expiryRequired: false })
+  const rules = claimRulesOf(given.issuer, given, given, given.algorithms ?? null)
   const updatedAtClaim = given.updatedAtClaim ?? null
   const method = given.jwtVerify ?? (namespace === undefined ? 'jwtVerify' : `${namespace}JwtVerify`)
   const decorator = namespace === undefined ? 'jwt' : `jwt.${namespace}`
 
   return request => {
-    const header = readToken(request.raw.headers, request.raw.rawHeaders, null)
-    if (typeof header === 'object' && header.kind === 'refused') return header
+    const { headers, rawHeaders } = request.raw
+    const header = readToken(headers, rawHeaders, null)
+    if (typeof header === 'object' && 'kind' in header && header.kind === 'refused') return header
     const { jwt } = request.server as { jwt?: object }
     const lookup = (namespace === undefined ? jwt : (jwt as Record<string, unknown> | undefined)?.[namespace]) as Partial<TokenLookup> | undefined
     const verify = (request as unknown as Record<string, unknown>)[method]
@@ -67,42 +72,28 @@ export function fromJwt (options: FromJwtOptions = {}): Identify {
     try {
       found = lookup.lookupToken(request)
     } catch (error) {
-      return withoutToken(error)
+      return isWithoutCredentials(error) ? anonymous : unreadable
     }
+    const isCookie = typeof found === 'string' && found !== header && headers.cookie?.includes(found) === true
+    if (isCookie && isCrossSite(request, rules.authorizedParties)) return anonymous
+    const refusal = (outcome: RefusedOutcome): Unresolved => isCookie ? anonymous : outcome
     const token = typeof found === 'string' ? parseToken(found) : unreadable
-    if (token.kind === 'refused') return token
-    const { claims } = token
-    const flaw = headerFlaw(token.header, rules) ?? claimsFlaw(claims, rules, given.clock.now())
-    if (flaw !== null) return refused('invalid_token', flaw)
-    return settle(verify.call(request) as Promise<unknown>, () => isPending(claims) ? anonymous : identityOfClaims(claims, updatedAtClaim))
+    if (token.kind === 'refused') return refusal(token)
+    const flaw = tokenFlaw(token, rules, given.clock.now())
+    if (flaw !== null) return refusal(refused('invalid_token', flaw))
+    return (verify.call(request) as Promise<unknown>).then(
+      () => isOfClerk(token.header, rules) && isPending(token.claims) ? anonymous : identityOfClaims(token.claims, rules, updatedAtClaim),
+      (error: unknown) => {
+        const outcome = withoutProof(error)
+        return outcome.kind === 'refused' ? refusal(outcome) : outcome
+      }
+    )
   }
-}
-
-async function settle (verified: Promise<unknown>, accept: () => Identity | Unresolved): Promise<Identity | Unresolved> {
-  try {
-    await verified
-  } catch (error) {
-    return withoutProof(error)
-  }
-  return accept()
-}
-
-/** Nothing was sent, or nothing that `@fastify/jwt` can read. */
-function withoutToken (error: unknown): Unresolved {
-  const code = codeOf(error)
-  if (code === 'FST_JWT_NO_AUTHORIZATION_IN_HEADER' || code === 'FST_JWT_NO_AUTHORIZATION_IN_COOKIE') return anonymous
-  return unreadable
 }
 
 function withoutProof (error: unknown): Unresolved {
-  if (error instanceof SourceUnavailable) return unavailable(error.retryAfterMs, error)
-  const { statusCode } = Object(error) as { statusCode?: unknown }
-  const isVerdict = /^FA?ST_JWT_/.test(codeOf(error)) || (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500)
-  if (isVerdict) return notAccepted
+  if (isVerdict(error)) return notAccepted
+  const outcome = outcomeOfThrown(error)
+  if (outcome.kind !== 'failed') return outcome
   return unavailable(retryAfterMs, Object.assign(new errors.AppVerifierFailed(error instanceof Error ? error.name : typeof error), { cause: error }))
-}
-
-function codeOf (error: unknown): string {
-  const { code } = Object(error) as { code?: unknown }
-  return typeof code === 'string' ? code : ''
 }

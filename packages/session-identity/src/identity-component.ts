@@ -1,5 +1,5 @@
 import type { Clock, Component, Health, Instrument } from '@orientor/session-contract/core'
-import type { JwksSource } from './jwks-source.js'
+import type { JwksSource, JwksSourceStats } from './jwks-source.js'
 import type { TokenVerifierStats } from './token-verifier.js'
 
 /** Everything countable about identification; without published keys their counts are 0. */
@@ -69,11 +69,13 @@ function gauge (name: string, unit: string, help: string, value: () => number): 
 function healthOf (sources: readonly JwksSource[]): Omit<Health, 'checkedAtMs'> {
   if (sources.length === 0) return { status: 'healthy', reason: 'Tokens are verified by the application' }
   const all = sources.map(({ stats }) => stats)
-  if (all.some(({ failing, keys }) => failing && keys === 0)) return { status: 'unhealthy', reason: `The keys of ${anIssuer(all)} cannot be loaded` }
-  if (all.some(({ failing }) => failing)) return { status: 'degraded', reason: `The keys of ${anIssuer(all)} cannot be loaded; the last ones are in use` }
+  const failing = all.filter(stats => stats.failing !== null)
+  const without = failing.find(({ keys }) => keys === 0)
+  if (without !== undefined) return { status: 'unhealthy', reason: problemOf(without, all) }
+  if (failing[0] !== undefined) return { status: 'degraded', reason: `${problemOf(failing[0], all)}; the last ones are in use` }
   return { status: 'healthy', reason: all.every(({ fetches }) => fetches === 0) ? 'No token has needed a key yet' : 'The keys of the issuer are loaded' }
 }
 
-function anIssuer ({ length }: { readonly length: number }): string {
-  return length === 1 ? 'the issuer' : 'an issuer'
+function problemOf ({ failing }: JwksSourceStats, { length }: { readonly length: number }): string {
+  return `The keys of ${length === 1 ? 'the issuer' : 'an issuer'} cannot be ${failing === 'discovery' ? 'discovered' : 'loaded'}`
 }

@@ -17,7 +17,8 @@ const maxNesting = 64
 
 const b64token = /^[A-Za-z0-9\-._~+/]+=*$/
 const tooLong: RefusedOutcome = refused('invalid_token', 'The token is too long')
-const notAToken: RefusedOutcome = refused('invalid_request', 'The credentials are not a bearer token')
+/** What is not even a b64token (RFC 6750, section 2.1). */
+export const notAToken: RefusedOutcome = refused('invalid_request', 'The credentials are not a bearer token')
 const malformed: RefusedOutcome = refused('invalid_token', 'The token is malformed')
 
 /**

@@ -1,8 +1,10 @@
-import { sessionHub } from '@orientor/session-contract'
+import { sessionHub, type SessionHub } from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { Advice } from './advice.js'
 import { AppIdentifier } from './app-identifier.js'
 import { readToken } from './bearer-token.js'
+import { crossSiteOrigin } from './cross-site.js'
 import { errors } from './errors.js'
 import { identityComponent, type SessionIdentityStats } from './identity-component.js'
 import { resolveOptions, type ResolvedSessionIdentityOptions, type SessionIdentityOptions } from './options.js'
@@ -21,31 +23,38 @@ declare module 'fastify' {
 /** What `fastify.sessionIdentity` offers. */
 export interface SessionIdentity {
   /**
-   * Verifies a token that came by another way than a request's header or cookie, such as the first message of a WebSocket.
+   * Verifies a token that came by another way than a request's header or cookie, such as the first message of a WebSocket. What is no string at all
+   * is refused as `invalid_request`; nothing that a client can send makes it throw. A token of a key that is not known yet is `unavailable` until the
+   * next fetch of the keys: it does not wait, as a request to a route that requires a session does.
    *
    * @throws ORI_IDENTITY_NOT_BY_TOKEN where the option `identify` is in use
    */
-  identify: TokenVerifier['identify']
+  identify (token: string): ReturnType<TokenVerifier['identify']>
   /** Counts since the start, by the rules of TokenVerifierStats. */
   stats (): SessionIdentityStats
 }
 
 const plugin: FastifyPluginAsync<SessionIdentityOptions> = async (fastify, input) => {
   const options = resolveOptions(input)
-  if (options.identify === null) byToken(fastify, options)
-  else byApp(fastify, new AppIdentifier(options.identify), options)
+  const hub = sessionHub(fastify, options.hub)
+  if (options.identify === null) byToken(fastify, hub, options)
+  else byApp(fastify, hub, new AppIdentifier(options.identify), options)
 }
 
-function byToken (fastify: FastifyInstance, options: ResolvedSessionIdentityOptions): void {
+function byToken (fastify: FastifyInstance, hub: SessionHub, options: ResolvedSessionIdentityOptions): void {
   const { cookie } = options
-  const hub = sessionHub(fastify)
   const { policies, sources } = trustedIssuers(options, () => appVerifier(fastify))
   const verifier = new TokenVerifier({ ...options, policies })
   const component = identityComponent(verifier, sources, options.clock)
+  const advice = new Advice(options, fastify.log)
 
-  hub.fill('identify', owner, ({ raw }) => {
-    const token = readToken(raw.headers, raw.rawHeaders, cookie)
-    return typeof token === 'string' ? verifier.identify(token) : token
+  advice.onStart()
+  hub.fill('identify', owner, (request, { required }) => {
+    const { headers, rawHeaders } = request.raw
+    const credentials = readToken(headers, rawHeaders, cookie)
+    if (typeof credentials === 'string') return verifier.identify(credentials, required)
+    if ('kind' in credentials) return credentials
+    return advice.onCookie(verifier.identifyCookies(credentials, crossSiteOrigin(request), required))
   })
   hub.observe(component)
   fastify.decorate('sessionIdentity', Object.freeze<SessionIdentity>({ identify: token => verifier.identify(token), stats: component.stats }))
@@ -54,10 +63,9 @@ function byToken (fastify: FastifyInstance, options: ResolvedSessionIdentityOpti
   fastify.addHook('onClose', async () => { for (const source of sources) source.close() })
 }
 
-function byApp (fastify: FastifyInstance, identifier: AppIdentifier, { clock }: ResolvedSessionIdentityOptions): void {
-  const hub = sessionHub(fastify)
+function byApp (fastify: FastifyInstance, hub: SessionHub, identifier: AppIdentifier, { clock }: ResolvedSessionIdentityOptions): void {
   const component = identityComponent(identifier, [], clock)
-  hub.fill('identify', owner, request => identifier.identify(request))
+  hub.fill('identify', owner, (request, route) => identifier.identify(request, route))
   hub.observe(component)
   fastify.decorate('sessionIdentity', Object.freeze<SessionIdentity>({ identify: () => { throw new errors.NotByToken() }, stats: component.stats }))
 }

@@ -1,29 +1,50 @@
 import { compactVerify } from 'jose'
-import { refused, unavailable, type RefusedOutcome, type Sync, type UnavailableOutcome } from '@orientor/session-contract/core'
+import { refused, type RefusedOutcome, type Sync, type UnavailableOutcome } from '@orientor/session-contract/core'
+import type { Algorithm } from './algorithm.js'
 import type { JwksSource } from './jwks-source.js'
 import type { ParsedToken } from './parsed-token.js'
 import { keysFor, type PublishedKey, type VerifyingKey } from './verifying-key.js'
 
+/**
+ * Begins the check of the tokens that one request carries.
+ *
+ * @param mayWait - whether the request may wait for keys that are not fetched before a cooldown ends
+ */
+export type SignatureCheck = (mayWait: boolean) => SignerOf
+
 /** Says who signed a token: a key, or why that is not known. Never throws for what a token holds. */
-export type SignatureCheck = (token: ParsedToken) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
+export type SignerOf = (token: ParsedToken) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
 
 const unknownKey: RefusedOutcome = refused('invalid_token', 'The key of the token is not known')
 const badSignature: RefusedOutcome = refused('invalid_token', 'The signature of the token is not valid')
 const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not accepted by the verifier of the application')
 
 /**
- * Checks signatures with the issuer's published keys. An unknown key, or a known one that does not fit, asks for newer keys once, as an
- * issuer may rotate under the same `kid`. Without any keys the answer is `unavailable`: the token may be good.
+ * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer may
+ * rotate under the same `kid`, is refused only once a load that began after the request came has brought no key of its either; until
+ * then, and as long as there are no keys, the answer is `unavailable`: the token may be good.
  */
 export function checkByJwks (source: JwksSource): SignatureCheck {
-  return async token => {
-    if (source.keys.length === 0) await source.refresh()
-    const keys = source.keys
-    if (keys.length === 0) return unavailable(source.retryAfterMs, source.failure)
-    const answer = await signerAmong(keys, token)
-    if (answer.kind === 'key') return answer
-    await source.refresh()
-    return source.keys === keys ? answer : await signerAmong(source.keys, token)
+  const signerAmong = sharedCheck()
+  return mayWait => {
+    const arrival = source.arrival()
+    return async token => {
+      let checked: readonly PublishedKey[] | null = null
+      let answer: PublishedKey | RefusedOutcome = unknownKey
+      for (;;) {
+        const { keys } = source
+        if (keys !== checked) {
+          checked = keys
+          answer = await signerAmong(keys, token)
+          if (answer.kind === 'key') return answer
+        } else if (source.isLoadedSince(arrival)) {
+          return answer
+        } else {
+          const late = await source.newerKeys(arrival, mayWait)
+          if (late !== null) return late
+        }
+      }
+    }
   }
 }
 
@@ -40,7 +61,7 @@ export interface AppVerifier {
 export function checkByApp (verifier: () => AppVerifier): SignatureCheck {
   const lasting: VerifyingKey = { kind: 'key', trusted: true }
   const once: VerifyingKey = { kind: 'key', trusted: false }
-  return token => {
+  const signerOf: SignerOf = token => {
     try {
       const app = verifier()
       app.verify(token.text)
@@ -49,16 +70,36 @@ export function checkByApp (verifier: () => AppVerifier): SignatureCheck {
       return notAccepted
     }
   }
+  return () => signerOf
+}
+
+type SignerCheck = (keys: readonly PublishedKey[], token: ParsedToken) => Promise<PublishedKey | RefusedOutcome>
+
+/** Checks a token that several requests carry at once only once per set of keys. */
+function sharedCheck (): SignerCheck {
+  const running = new Map<string, { readonly keys: readonly PublishedKey[], readonly answer: ReturnType<SignerCheck> }>()
+  return async (keys, token) => {
+    const other = running.get(token.text)
+    if (other?.keys === keys) return await other.answer
+    const own = { keys, answer: signerAmong(keys, token) }
+    running.set(token.text, own)
+    try {
+      return await own.answer
+    } finally {
+      if (running.get(token.text) === own) running.delete(token.text)
+    }
+  }
 }
 
 async function signerAmong (keys: readonly PublishedKey[], token: ParsedToken): Promise<PublishedKey | RefusedOutcome> {
-  const candidates = keysFor(token.header['kid'] as string | undefined, keys)
+  const { alg, kid } = token.header as { alg: Algorithm, kid?: string }
+  const candidates = keysFor(kid, keys)
   for (const key of candidates) {
+    if (!key.algorithms.includes(alg)) continue
     try {
-      await compactVerify(token.text, key.resolve)
+      await compactVerify(token.text, key.publicKey)
     } catch {
-      // Not signed with this key, or the key is of no use for this algorithm: either way it vouches for nothing.
-      continue
+      continue // Not signed with this key, or the key is of no use for this algorithm: either way it vouches for nothing.
     }
     if (key.trusted) return key // It may have been withdrawn meanwhile.
   }

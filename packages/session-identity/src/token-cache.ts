@@ -29,10 +29,9 @@ const tagLength = 6
 export class TokenCache {
   readonly #entries: QuickLRU<number, Entry>
 
-  /** @param maxTokens - most tokens held, at least 2 */
+  /** @param maxTokens - most tokens in use that are kept; up to twice as many are held, since quick-lru keeps two generations of this size */
   constructor (maxTokens: number) {
-    // quick-lru keeps two generations of maxSize each.
-    this.#entries = new QuickLRU({ maxSize: Math.floor(maxTokens / 2) })
+    this.#entries = new QuickLRU({ maxSize: maxTokens })
   }
 
   /** Tokens in use, as quick-lru counts them: those of the older generation that nobody has asked for are left out when it is full. */

@@ -1,7 +1,7 @@
 import type { ClaimRules } from './claims.js'
 import { errors } from './errors.js'
 import { JwksSource } from './jwks-source.js'
-import type { ResolvedIssuer, ResolvedSessionIdentityOptions } from './options.js'
+import type { ResolvedSessionIdentityOptions } from './options.js'
 import { checkByApp, checkByJwks, type AppVerifier, type SignatureCheck } from './signature-check.js'
 
 /** What the tokens of one issuer are held to. */
@@ -24,17 +24,14 @@ export interface TrustedIssuers {
  */
 export function trustedIssuers (options: ResolvedSessionIdentityOptions, appVerifier: () => AppVerifier = noVerifier): TrustedIssuers {
   const sources: JwksSource[] = []
-  const policies = options.issuers.map((trusted): TokenPolicy => {
-    if (trusted.jwksUrl === null) return { rules: rulesOf(trusted, options, false), signature: checkByApp(appVerifier) }
-    const source = new JwksSource({ url: trusted.jwksUrl, fetch: options.fetch, clock: options.clock })
+  const { fetch, lookup, clock } = options
+  const policies = options.issuers.map(({ rules, keys }): TokenPolicy => {
+    if (keys === null) return { rules, signature: checkByApp(appVerifier) }
+    const source = new JwksSource({ ...keys, fetch, lookup, clock })
     sources.push(source)
-    return { rules: rulesOf(trusted, options, true), signature: checkByJwks(source) }
+    return { rules, signature: checkByJwks(source) }
   })
   return { policies, sources }
-}
-
-function rulesOf ({ issuer, audience, authorizedParties, algorithms }: ResolvedIssuer, { clockToleranceMs, maxTokenLifetimeMs }: ResolvedSessionIdentityOptions, expiryRequired: boolean): ClaimRules {
-  return { issuer, audience, authorizedParties, algorithms, expiryRequired, clockToleranceMs, maxTokenLifetimeMs }
 }
 
 function noVerifier (): never {

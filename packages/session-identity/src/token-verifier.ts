@@ -1,14 +1,15 @@
 import { anonymous, refused, type Clock, type Identity, type RefusedOutcome, type Sync, type Unresolved } from '@orientor/session-contract/core'
-import { claimsFlaw, headerFlaw, isPending, validityOf } from './claims.js'
+import { isOfClerk, isPending, tokenFlaw, validityOf, type ClaimRules } from './claims.js'
 import { identityOfClaims } from './identity-of-claims.js'
-import { parseToken, type ParsedToken } from './parsed-token.js'
+import { notAToken, parseToken, type ParsedToken } from './parsed-token.js'
+import type { SignerOf } from './signature-check.js'
 import { TokenCache } from './token-cache.js'
 import type { TokenPolicy } from './token-policy.js'
 import type { VerifyingKey } from './verifying-key.js'
 
 /** What a verifier is made of. */
 export interface TokenVerifierOptions {
-  /** One per issuer; one with `rules.issuer` null stands for every issuer that has none of its own. */
+  /** One per issuer, in the order in which their cookies count; one with `rules.issuer` null stands for every issuer that has none of its own. */
   readonly policies: readonly TokenPolicy[]
   readonly clock: Clock
   /** Most verified tokens remembered, at least 2. */
@@ -21,7 +22,8 @@ export interface TokenVerifierOptions {
 
 /**
  * Every token is counted once: `hits` (found verified), `verified` (checked and good), `pending` (good, but its session waits for
- * something), `refused`, or `unavailable` (no keys). `cachedTokens` is the present number of verified tokens in use.
+ * something), `refused`, or `unavailable` (no keys). The cookies of one request count as one token, and not at all when none of them is of an accepted
+ * issuer. `cachedTokens` is the present number of verified tokens in use.
  */
 export interface TokenVerifierStats {
   readonly hits: number
@@ -31,6 +33,15 @@ export interface TokenVerifierStats {
   readonly unavailable: number
   readonly cachedTokens: number
 }
+
+/** The tokens in cookies of one issuer, the newest first. */
+interface Candidates {
+  readonly policy: TokenPolicy
+  readonly tokens: readonly ParsedToken[]
+}
+
+/** Most signatures that are checked for the cookies of one request: whoever can set cookies could ask for any number. */
+const maxSignatures = 4
 
 const unknownIssuer: RefusedOutcome = refused('invalid_token', 'The issuer of the token is not accepted')
 
@@ -44,17 +55,16 @@ const unknownIssuer: RefusedOutcome = refused('invalid_token', 'The issuer of th
  */
 export class TokenVerifier {
   readonly #policies: ReadonlyMap<unknown, TokenPolicy>
-  readonly #anyIssuer: TokenPolicy | null
+  readonly #defaultPolicy: TokenPolicy | null
   readonly #clock: Clock
   readonly #recheckAfterMs: number
   readonly #updatedAtClaim: readonly string[] | null
   readonly #cache: TokenCache
-  readonly #flights = new Map<string, Promise<Identity | Unresolved>>()
   readonly #counts = { hits: 0, verified: 0, pending: 0, refused: 0, unavailable: 0 }
 
   constructor (options: TokenVerifierOptions) {
     this.#policies = new Map(options.policies.flatMap(policy => policy.rules.issuer === null ? [] : [[policy.rules.issuer, policy]]))
-    this.#anyIssuer = options.policies.find(policy => policy.rules.issuer === null) ?? null
+    this.#defaultPolicy = options.policies.find(({ rules }) => rules.issuer === null || rules.isIssuerImplied) ?? null
     this.#clock = options.clock
     this.#recheckAfterMs = options.recheckAfterMs
     this.#updatedAtClaim = options.updatedAtClaim
@@ -62,51 +72,135 @@ export class TokenVerifier {
   }
 
   /**
-   * Verifies a token. Synchronous, and without a promise, for a token that was verified before and for one that is refused for its
+   * Verifies a bearer token. Synchronous, and without a promise, for a token that was verified before and for one that is refused for its
    * form or claims. All requests that carry a token share one frozen identity.
    *
-   * Never throws and never rejects for what a token holds. Answers `refused` (`invalid_request` for what is no bearer token at all,
-   * else `invalid_token`), `anonymous` for a session that is still pending, `unavailable` when there are no keys to check with.
+   * Never throws and never rejects for what it is given. Answers `refused` (`invalid_request` for what is no bearer token at all, or no
+   * string; else `invalid_token`), `anonymous` for a session that is still pending, `unavailable` when there are no keys to check with, or
+   * none that the token was signed with and newer ones cannot be had in time.
+   *
+   * @param mayWait - whether a token of an unknown key may wait, up to 2 s, for keys that are not fetched before a cooldown ends
    */
-  identify (token: string): Sync<Identity | Unresolved> {
+  identify (token: string, mayWait = false): Sync<Identity | Unresolved> {
+    if (typeof token !== 'string') return this.#count(notAToken)
     const known = this.#cache.get(token, this.#clock.now())
-    if (known === null) return this.#verify(token)
-    this.#counts.hits++
-    return known
+    if (known !== null) {
+      this.#counts.hits++
+      return known
+    }
+    const parsed = parseToken(token)
+    if (parsed.kind === 'refused') return this.#count(parsed)
+    const policy = this.#policyOf(parsed)
+    if (policy === null) return this.#count(unknownIssuer)
+    return this.#counted(this.#check(parsed, policy.rules, policy.signature(mayWait)))
+  }
+
+  /**
+   * Verifies the tokens that one request carries in cookies. Of the first issuer, in the order of the policies, that has any, the newest that is good counts,
+   * by `iat`; at most four signatures are checked. Synchronous as identify() is.
+   *
+   * Never throws, never rejects, and refuses nothing: a cookie that is not good is no credentials, so the outcome is `anonymous` where none
+   * is. It is `unavailable` where one may be good and there is no key to check it with.
+   *
+   * @param crossSiteOrigin - the origin of a request that another site may have caused: cookies count for issuers only whose `authorizedParties` name
+   *   it; null: no such request
+   * @param mayWait - as identify() has it
+   */
+  identifyCookies (tokens: readonly string[], crossSiteOrigin: string | null, mayWait = false): Sync<Identity | Unresolved> {
+    if (tokens.length === 1 && crossSiteOrigin === null) {
+      const known = this.#cache.get(tokens[0]!, this.#clock.now())
+      if (known !== null) {
+        this.#counts.hits++
+        return known
+      }
+    }
+    const candidates = this.#candidates(tokens, crossSiteOrigin)
+    return candidates === null ? anonymous : this.#firstGood(candidates, candidates.policy.signature(mayWait), 0, 0, null)
   }
 
   stats (): TokenVerifierStats {
     return Object.freeze({ ...this.#counts, cachedTokens: this.#cache.size })
   }
 
-  #verify (text: string): Sync<Identity | Unresolved> {
-    const flight = this.#flights.get(text)
-    if (flight !== undefined) return flight.then(found => this.#count(found))
-    const token = parseToken(text)
-    if (token.kind === 'refused') return this.#count(token)
-    const policy = this.#policies.get(token.claims['iss']) ?? this.#anyIssuer
-    if (policy === null) return this.#count(unknownIssuer)
-    // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
-    const flaw = headerFlaw(token.header, policy.rules) ?? claimsFlaw(token.claims, policy.rules, this.#clock.now())
-    if (flaw !== null) return this.#count(refused('invalid_token', flaw))
-    const signer = policy.signature(token)
-    if (!(signer instanceof Promise)) return this.#count(this.#accept(token, policy, signer))
-    const verification = signer.then(settled => this.#accept(token, policy, settled)).finally(() => { this.#flights.delete(text) })
-    this.#flights.set(text, verification)
-    return verification.then(found => this.#count(found))
+  #policyOf ({ claims: { iss } }: ParsedToken): TokenPolicy | null {
+    return this.#policies.get(iss) ?? this.#defaultPolicy
   }
 
-  #accept ({ text, claims }: ParsedToken, { rules }: TokenPolicy, signer: VerifyingKey | Unresolved): Identity | Unresolved {
+  /** The tokens of the first issuer that has any, the newest first. */
+  #candidates (tokens: readonly string[], crossSiteOrigin: string | null): Candidates | null {
+    const byPolicy = new Map<TokenPolicy, ParsedToken[]>()
+    for (const text of tokens) {
+      const token = parseToken(text)
+      if (token.kind === 'refused') continue
+      const policy = this.#policyOf(token)
+      if (policy === null || (crossSiteOrigin !== null && policy.rules.authorizedParties?.includes(crossSiteOrigin) !== true)) continue
+      const others = byPolicy.get(policy)
+      if (others === undefined) byPolicy.set(policy, [token])
+      else others.push(token)
+    }
+    for (const policy of [...this.#policies.values(), this.#defaultPolicy]) {
+      const found = policy === null ? undefined : byPolicy.get(policy)
+      if (found !== undefined) return { policy: policy!, tokens: found.sort((one, other) => issuedAt(other) - issuedAt(one)) }
+    }
+    return null
+  }
+
+  #firstGood (candidates: Candidates, signerOf: SignerOf, from: number, checked: number, undecided: Unresolved | null): Sync<Identity | Unresolved> {
+    const { policy, tokens } = candidates
+    for (let at = from; at < tokens.length; at++) {
+      const token = tokens[at]!
+      const nowMs = this.#clock.now()
+      const known = this.#cache.get(token.text, nowMs)
+      if (known !== null) {
+        this.#counts.hits++
+        return known
+      }
+      if (tokenFlaw(token, policy.rules, nowMs) !== null) continue
+      if (checked === maxSignatures) break
+      checked++
+      const found = this.#check(token, policy.rules, signerOf)
+      if (found instanceof Promise) {
+        return found.then(settled => this.#isFinal(settled) ? this.#count(settled) : this.#firstGood(candidates, signerOf, at + 1, checked, undecided ?? asUndecided(settled)))
+      }
+      if (this.#isFinal(found)) return this.#count(found)
+      undecided ??= asUndecided(found)
+    }
+    if (undecided !== null) return this.#count(undecided)
+    this.#counts.refused++
+    return anonymous
+  }
+
+  #isFinal ({ kind }: Identity | Unresolved): boolean {
+    return kind === 'identity' || kind === 'anonymous'
+  }
+
+  /** Checks a token that was not found. */
+  #check (token: ParsedToken, rules: ClaimRules, signerOf: SignerOf): Sync<Identity | Unresolved> {
+    // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
+    const flaw = tokenFlaw(token, rules, this.#clock.now())
+    if (flaw !== null) return refused('invalid_token', flaw)
+    const signer = signerOf(token)
+    return signer instanceof Promise ? signer.then(settled => this.#accept(token, rules, settled)) : this.#accept(token, rules, signer)
+  }
+
+  #accept (token: ParsedToken, rules: ClaimRules, signer: VerifyingKey | Unresolved): Identity | Unresolved {
     if (signer.kind !== 'key') return signer
     const nowMs = this.#clock.now()
     // Keys may have taken seconds to come.
-    const flaw = claimsFlaw(claims, rules, nowMs)
+    const flaw = tokenFlaw(token, rules, nowMs)
     if (flaw !== null) return refused('invalid_token', flaw)
-    if (isPending(claims)) return anonymous
-    const identity = identityOfClaims(claims, this.#updatedAtClaim)
+    const { text, header, claims } = token
+    if (isOfClerk(header, rules) && isPending(claims)) return anonymous
+    const known = this.#cache.get(text, nowMs)
+    if (known !== null) return known // Another request came with the token meanwhile.
+    const identity = identityOfClaims(claims, rules, this.#updatedAtClaim)
     const { fromMs, untilMs } = validityOf(claims, rules)
     if (signer.trusted) this.#cache.set(text, { identity, key: signer, fromMs, untilMs: Math.min(untilMs, nowMs + this.#recheckAfterMs) })
     return identity
+  }
+
+  #counted (found: Sync<Identity | Unresolved>): Sync<Identity | Unresolved> {
+    return found instanceof Promise ? found.then(settled => this.#count(settled)) : this.#count(found)
   }
 
   #count (found: Identity | Unresolved): Identity | Unresolved {
@@ -116,4 +210,13 @@ export class TokenVerifier {
     else this.#counts.refused++
     return found
   }
+}
+
+/** When a token says that it was issued, in seconds; one that does not say is older than any. */
+function issuedAt ({ claims: { iat } }: ParsedToken): number {
+  return typeof iat === 'number' ? iat : 0
+}
+
+function asUndecided (found: Identity | Unresolved): Unresolved | null {
+  return found.kind === 'unavailable' ? found : null
 }

@@ -9,6 +9,7 @@ import { readToken } from '../src/bearer-token.js'
 import { JwksSource, TokenVerifier, resolveOptions, trustedIssuers, type Identify, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
 import { TokenCache } from '../src/token-cache.js'
+import { identifyAfterCooldown } from './fixtures/after-cooldown.js'
 import { KeyEndpoint } from './fixtures/key-endpoint.js'
 import { hostileTokens } from './fixtures/hostile-tokens.js'
 import { audience, ecKey, encode, forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
@@ -27,6 +28,9 @@ function setup ({ keys = [first, second], ...input }: SessionIdentityOptions & {
   const token = (more: object = {}, key = first): string => sessionToken(key, clock.now(), more)
   return { clock, endpoint, source, verifier, token, component: identityComponent(verifier, sources, clock) }
 }
+
+/** Nothing to read for an operator: only that the next fetch may bring the key. */
+const notYet = { kind: 'unavailable', cause: null }
 
 async function subjectOf (found: Sync<Identity | Unresolved>): Promise<string> {
   const settled = await found
@@ -74,23 +78,31 @@ t.test('Variants that are good are accepted.', async t => {
   t.equal(await subjectOf(verifier.identify(forge(first, { header: { alg: 'RS256', kid: 'ins_1' }, claims: duplicated }))), 'user_1', 'the last of two members counts, for us as for JSON.parse')
 })
 
-t.test('Every hostile token is refused, cold and against a warm cache, and none enters it.', async t => {
-  const { verifier, clock, token, component } = setup()
-  const hostile = hostileTokens(first, clock.now())
-  t.ok(hostile.length >= 150, `${hostile.length} of them`)
+t.test('Every hostile token is refused, cold and against a warm cache, and none enters it; in a cooldown, by the fetch that ends it.', async t => {
   for (const warm of [false, true]) {
+    const { verifier, clock, token, component } = setup()
+    const hostile = hostileTokens(first, clock.now())
+    t.ok(hostile.length >= 150, `${hostile.length} of them`)
     const good = token()
     if (warm) await verifier.identify(good)
-    for (const { name, token: text } of hostile) {
-      const found = await verifier.identify(text)
-      if (found.kind !== 'refused') t.fail(`${warm ? 'warm' : 'cold'}: ${name} gave ${found.kind}`)
+    const later: typeof hostile[number][] = []
+    const judge = ({ name, token: text }: typeof hostile[number], found: Identity | Unresolved): void => {
+      if (found.kind === 'unavailable' && found.cause === null && later.length < 100) later.push({ name, token: text })
+      else if (found.kind !== 'refused') t.fail(`${warm ? 'warm' : 'cold'}: ${name} gave ${found.kind}`)
       else if (!/^[\x20-\x7e]+$/.test(found.description) || found.description.includes('user_')) t.fail(`${name}: ${found.description}`)
     }
-    t.equal(component.stats().refused, hostile.length * (warm ? 2 : 1))
+    for (const one of hostile) judge(one, await verifier.identify(one.token))
+    t.equal(component.stats().keyFetches, 1, 'all within one cooldown')
+    const unknown = later.splice(0)
+    t.ok(unknown.length >= 20 && unknown.length <= 60, `${unknown.length} of them may be of a new key`)
+    t.match(component.stats(), { refused: hostile.length - unknown.length, unavailable: unknown.length })
+    const found = await identifyAfterCooldown(verifier, clock, unknown.map(({ token }) => token))
+    unknown.forEach((one, index) => { judge(one, found[index]!) })
+    t.same(later, [], 'and then none is left')
+    t.equal(component.stats().refused, hostile.length)
     t.equal(component.stats().cachedTokens, warm ? 1 : 0)
     if (warm) t.equal((verifier.identify(good) as Identity).subject, 'user_1', 'the good one is still found')
   }
-  t.equal(component.stats().keyFetches, 1, 'all within one cooldown')
 })
 
 t.test('Other algorithms work when they are allowed, and a key serves its own algorithm only.', async t => {
@@ -100,9 +112,11 @@ t.test('Other algorithms work when they are allowed, and a key serves its own al
   const { SignJWT } = await import('jose')
   const good = await new SignJWT(claims).setProtectedHeader({ alg: 'ES256', kid: 'ec' }).sign(ec.privateKey)
   t.equal(await subjectOf(verifier.identify(good)), 'user_1')
-  t.equal(await subjectOf(verifier.identify(forge(ec, { header: { alg: 'ES256', kid: 'ec' }, claims, signature: Buffer.alloc(64) }))), 'The signature of the token is not valid', 'r = s = 0')
-  t.equal(await subjectOf(verifier.identify(forge(first, { header: { alg: 'ES256', kid: 'ins_1' }, claims }))), 'The signature of the token is not valid', 'an RSA key')
+  const zero = forge(ec, { header: { alg: 'ES256', kid: 'ec' }, claims, signature: Buffer.alloc(64) })
+  const rsa = forge(first, { header: { alg: 'ES256', kid: 'ins_1' }, claims })
+  for (const text of [zero, rsa]) t.match(await verifier.identify(text), notYet)
   t.equal(endpoint.calls, 1)
+  for (const found of await identifyAfterCooldown(verifier, clock, [zero, rsa])) t.match(found, { kind: 'refused', description: 'The signature of the token is not valid' })
 })
 
 t.test('Keys of no use are left out of a set, and a lone key needs no kid.', async t => {
@@ -121,8 +135,9 @@ t.test('Keys of no use are left out of a set, and a lone key needs no kid.', asy
 })
 
 t.test('A pending session is signed out, once its token has proved good.', async t => {
-  const { verifier, token, component } = setup()
+  const { verifier, token, component, clock } = setup()
   t.equal(await subjectOf(verifier.identify(token({ sts: 'pending' }))), 'anonymous')
+  clock.advance(5000)
   t.equal(await subjectOf(verifier.identify(token({ sts: 'pending' }, sameKid))), 'The signature of the token is not valid')
   t.match(component.stats(), { pending: 1, refused: 1, cachedTokens: 0 })
 })
@@ -187,17 +202,45 @@ t.test('A known token is found synchronously, without a promise.', async t => {
   t.ok(promises > 0, 'the counter does count')
 })
 
-t.test('No more tokens are remembered than maxTokens, and the latest are among them.', t => {
+t.test('As many tokens as maxTokens says are found again, in whatever order they come, and no more than twice as many are held.', t => {
   const identity = createIdentity({ issuer, subject: 'user_1' })
-  const tokens = Array.from({ length: 43 }, (_, index) => signed(`token ${index}`))
-  const remembered = tokens.filter(text => {
-    const cache = new TokenCache(10)
-    for (const other of tokens) cache.set(other, { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } })
-    t.ok(cache.size <= 10)
-    return cache.get(text, 0) !== null // Asked once only, as asking moves what is held.
+  const verified = { identity, fromMs: 0, untilMs: 1, key: { kind: 'key', trusted: true } } as const
+  const shareOfHits = (maxTokens: number, active: number, pick: (turn: number) => number): number => {
+    const cache = new TokenCache(maxTokens)
+    const tokens = Array.from({ length: active }, (_, index) => signed(`token ${index}`))
+    let hits = 0
+    const turns = 20 * active
+    for (let turn = 0; turn < active + turns; turn++) {
+      const token = tokens[turn < active ? turn : pick(turn) % active]!
+      if (cache.get(token, 0) !== null) hits++
+      else cache.set(token, verified)
+    }
+    return hits / turns
+  }
+  const orders: Record<string, (turn: number) => number> = {
+    'round robin': turn => turn,
+    backwards: turn => -turn - 1 + 1_000_000_000,
+    scattered: turn => Number(BigInt(turn) * 2_654_435_761n % 4_294_967_296n),
+    'two turns each': turn => turn >> 1
+  }
+  for (const [order, pick] of Object.entries(orders)) {
+    for (const [maxTokens, active] of [[1000, 950], [1000, 1000], [10, 10], [2, 2]] as const) {
+      const share = shareOfHits(maxTokens, active, pick)
+      t.ok(share >= 0.99, `${order}, ${active} active tokens under maxTokens: ${maxTokens}: ${share}`)
+    }
+  }
+  const cache = new TokenCache(10)
+  const tokens = Array.from({ length: 200 }, (_, index) => signed(`token ${index}`))
+  for (const token of tokens) cache.set(token, verified)
+  t.ok(cache.size <= 10)
+  // From the latest back: asking for one moves it, and may drop what is older.
+  const held = tokens.filter(token => {
+    const again = new TokenCache(10)
+    for (const other of tokens) again.set(other, verified)
+    return again.get(token, 0) !== null
   })
-  t.ok(remembered.length >= 5 && remembered.length <= 10, `${remembered.length} remembered`)
-  t.same(remembered, tokens.slice(-remembered.length))
+  t.ok(held.length >= 10 && held.length <= 20, `${held.length} are held`)
+  t.same(held, tokens.slice(-held.length), 'the latest')
   t.end()
 })
 
@@ -344,7 +387,7 @@ t.test('A new key is fetched when a token names it, and a flood of invented kids
   const { verifier, clock, endpoint, token } = setup({ keys: [first] })
   await verifier.identify(token())
   endpoint.publish([first, second])
-  t.equal(await subjectOf(verifier.identify(token({}, second))), 'The key of the token is not known', 'within the cooldown')
+  t.match(await verifier.identify(token({}, second)), { ...notYet, retryAfterMs: 5000 }, 'within the cooldown')
   clock.advance(5000)
   t.equal(await subjectOf(verifier.identify(token({}, second))), 'user_1', 'not remembered as refused')
   t.equal(endpoint.calls, 2)
@@ -364,6 +407,10 @@ t.test('A key replaced under its kid is noticed by the first signature that does
   clock.advance(5000)
   t.equal(await subjectOf(verifier.identify(token({ sub: 'user_2' }, sameKid))), 'user_2')
   t.equal(endpoint.calls, 2)
+  t.match(await verifier.identify(old), notYet)
+  clock.advance(5000)
+  await clock.settle()
+  clock.advance(5000)
   t.equal(await subjectOf(verifier.identify(old)), 'The signature of the token is not valid')
 })
 
@@ -378,21 +425,23 @@ t.test('A withdrawn key drops the tokens it verified, and no others, without bei
   t.equal(await subjectOf(verifier.identify(withdrawn)), 'user_1')
   clock.advance(1)
   await clock.settle()
-  t.equal(await subjectOf(verifier.identify(withdrawn)), 'The key of the token is not known')
+  t.match(await verifier.identify(withdrawn), notYet, 'at once; the fetch was not made for it')
   const { hits } = component.stats()
   t.equal(await subjectOf(verifier.identify(kept)), 'user_2')
   t.equal(component.stats().hits, hits + 1, 'found, not verified again')
+  t.match(await identifyAfterCooldown(verifier, clock, [withdrawn]), [{ kind: 'refused', description: 'The key of the token is not known' }])
+  t.equal(endpoint.calls, 4)
   source.close()
   t.equal(clock.pendingTimers, 0)
   clock.advance(600_000)
   await source.refresh()
-  t.equal(endpoint.calls, 2, 'nothing is fetched after close')
+  t.equal(endpoint.calls, 4, 'nothing is fetched after close')
 })
 
 t.test('Fetches never overlap, even without a cooldown.', async t => {
   const clock = new ManualClock()
   const endpoint = new KeyEndpoint([first])
-  const source = new JwksSource({ url: issuer, fetch: endpoint.fetch, clock, cooldownMs: 0 })
+  const source = new JwksSource({ location: { jwksUrl: issuer }, fetch: endpoint.fetch, clock, cooldownMs: 0 })
   await Promise.all([source.refresh(), source.refresh(), source.refresh()])
   t.equal(endpoint.calls, 1)
   await source.refresh()
@@ -416,7 +465,7 @@ t.test('With the application\'s verifier the claims are still ours to judge, and
   const clock = new ManualClock()
   const asked: string[] = []
   const app = { verify (token: string) { asked.push(token); if (token.endsWith('A')) throw new Error('no') } }
-  const options = resolveOptions({ clock })
+  const options = resolveOptions({ clock, requireExpiry: false })
   const verifier = new TokenVerifier({ ...options, ...trustedIssuers(options, () => app) })
   const unsigned = (claims: object, header: object = { alg: 'HS256' }, end = 'BBBB'): string => `${encode(header)}.${encode(claims)}.${end}`
   const good = unsigned({ iss: 'urn:app', sub: 'user_1' })
@@ -456,11 +505,12 @@ t.test('Instruments read the counters, and their labels hold results only.', asy
   })
 })
 
-t.test('A token is read from the Authorization header, else from the cookie, and from nowhere else.', async t => {
+t.test('A token is read from the Authorization header, else from cookies of the form of a token, and from nowhere else.', async t => {
   const read = (authorization: string | undefined, cookie?: string, name: string | null = '__session'): string => {
     const found = readToken({ authorization, cookie }, authorization === undefined ? [] : ['Host', 'x', 'authorization', authorization], name)
     if (typeof found === 'string') return `token ${found}`
-    return found.kind === 'refused' ? found.error : found.kind
+    if (!('kind' in found)) return `cookies ${found.join(' ')}`
+    return found.kind === 'refused' ? found.error ?? '' : found.kind
   }
   const table: ReadonlyArray<readonly [header: string | undefined, cookie: string | undefined, expected: string]> = [
     [undefined, undefined, 'anonymous'],
@@ -470,6 +520,7 @@ t.test('A token is read from the Authorization header, else from the cookie, and
     ['Bearer  a.b.c', undefined, 'token a.b.c'],
     ['Bearer a b', undefined, 'token a b'],
     ['Bearer a.b.c', '__session=d.e.f', 'token a.b.c'],
+    ['Bearer opaque', '__session=d.e.f', 'token opaque'],
     ['Bearer', '__session=d.e.f', 'invalid_request'],
     ['Bearer ', '__session=d.e.f', 'invalid_request'],
     ['Bearer   ', undefined, 'invalid_request'],
@@ -477,54 +528,87 @@ t.test('A token is read from the Authorization header, else from the cookie, and
     ['Bearer,a.b.c', undefined, 'invalid_request'],
     ['Bearer=a.b.c', undefined, 'invalid_request'],
     ['"Bearer" a.b.c', undefined, 'invalid_request'],
-    ['', '__session=d.e.f', 'invalid_request'],
     [' Bearer a.b.c', undefined, 'invalid_request'],
-    ['Basic dXNlcjpwYXNz', '__session=d.e.f', 'anonymous'],
-    ['BearerToken a.b.c', undefined, 'anonymous'],
-    ['DPoP a.b.c', undefined, 'anonymous'],
+    // Another scheme, or an empty header, falls through to the cookie.
+    ['', undefined, 'anonymous'],
+    ['', '__session=d.e.f', 'cookies d.e.f'],
+    ['  ', '__session=d.e.f', 'cookies d.e.f'],
+    ['Basic dXNlcjpwYXNz', undefined, 'anonymous'],
+    ['Basic dXNlcjpwYXNz', '__session=d.e.f', 'cookies d.e.f'],
+    ['BearerToken a.b.c', '__session=d.e.f', 'cookies d.e.f'],
+    ['DPoP a.b.c', '__session=d.e.f', 'cookies d.e.f'],
+    ['Negotiate', '__session=d.e.f', 'cookies d.e.f'],
     ['a.b.c', undefined, 'anonymous'],
-    [undefined, '__session=d.e.f', 'token d.e.f'],
-    [undefined, 'a=1; __session=d.e.f; b=2', 'token d.e.f'],
-    [undefined, 'a=1;__session = d.e.f ;b', 'token d.e.f'],
-    [undefined, '__session=d.e.f; __session=d.e.f', 'token d.e.f'],
-    [undefined, '__session=d.e.f; __session=g.h.i', 'invalid_request'],
+    [undefined, '__session=d.e.f', 'cookies d.e.f'],
+    [undefined, 'a=1; __session=d.e.f; b=2', 'cookies d.e.f'],
+    [undefined, 'a=1;__session = d.e.f ;b', 'cookies d.e.f'],
+    [undefined, '__session=d.e.f; __session=d.e.f', 'cookies d.e.f'],
+    [undefined, '__session=d.e.f; __session=g.h.i', 'cookies d.e.f g.h.i'],
     [undefined, '__session=', 'anonymous'],
     [undefined, '__session', 'anonymous'],
-    [undefined, '__session_a1b2-_34=d.e.f', 'token d.e.f'],
-    [undefined, '__session_a1b2c3d4=g.h.i; __session=d.e.f', 'token d.e.f'],
-    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i', 'invalid_request'],
-    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=d.e.f', 'token d.e.f'],
-    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i; __session=j.k.l', 'token j.k.l'],
+    [undefined, '__session_a1b2-_34=d.e.f', 'cookies d.e.f'],
+    [undefined, '__session_a1b2c3d4=g.h.i; __session=d.e.f', 'cookies g.h.i d.e.f'],
+    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=g.h.i', 'cookies d.e.f g.h.i'],
+    [undefined, '__session_a1b2c3d4=d.e.f; __session_e5f6a7b8=d.e.f', 'cookies d.e.f'],
+    // Cookies of other uses under the same name.
+    [undefined, '__session=%7B%22theme%22%3A1%7D', 'anonymous'],
+    [undefined, '__session=s%3A1234.abcd; __session_a1b2c3d4=d.e.f', 'cookies d.e.f'],
+    [undefined, '__session="d.e.f"', 'anonymous'],
+    [undefined, '__session=a.b.c.d.e; __session=a.b; __session=.b.c; __session=1234', 'anonymous'],
     [undefined, '__session_short=d.e.f; __sessions=d.e.f; x__session=d.e.f; __session-a1b2c3d4=d.e.f; __session_a1b2c3.4=d.e.f', 'anonymous'],
     [undefined, '__Session=d.e.f; __session%3Dd.e.f; __session%5Fa1b2c3d4=d.e.f', 'anonymous'],
     [undefined, '', 'anonymous']
   ]
   for (const [header, cookie, expected] of table) t.equal(read(header, cookie), expected, `${JSON.stringify(header)} ${JSON.stringify(cookie)}`)
   t.equal(read(undefined, '__session=d.e.f', null), 'anonymous', 'cookies switched off')
-  t.equal(read(undefined, 'sid=d.e.f; __session=g.h.i', 'sid'), 'token d.e.f', 'a name of one\'s own')
-  t.match(readToken({ authorization: 'Bearer a.b.c' }, ['Authorization', 'Bearer a.b.c', 'AUTHORIZATION', 'Bearer d.e.f'], null), { error: 'invalid_request' }, 'Node.js drops the second line')
+  t.equal(read('Basic x', '__session=d.e.f', null), 'anonymous')
+  t.equal(read(undefined, 'sid=d.e.f; __session=g.h.i', 'sid'), 'cookies d.e.f', 'a name of one\'s own')
+  for (const more of [{}, { cookie: '__session=a.b.c' }]) {
+    t.match(readToken({ authorization: 'Bearer a.b.c', ...more }, ['Authorization', 'Bearer a.b.c', 'AUTHORIZATION', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' }, 'Node.js drops the second line')
+    t.match(readToken({ authorization: '', ...more }, ['Authorization', '', 'Authorization', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' })
+  }
 })
 
 t.test('Options are complete and frozen, and a wrong one says what, the rule and what was received.', async t => {
-  const { clock, fetch, ...plain } = resolveOptions({ issuer: 'https://id.example.com/', audience: 'api' })
+  const { clock, fetch, lookup, ...plain } = resolveOptions({ issuer: 'https://id.example.com/', audience: 'api' })
   t.same(plain, {
     verify: 'jwks',
     identify: null,
-    issuers: [{ issuer: 'https://id.example.com/', jwksUrl: 'https://id.example.com/.well-known/jwks.json', audience: ['api'], authorizedParties: null, algorithms: ['RS256'] }],
+    issuers: [{
+      keys: { location: { discoverFrom: 'https://id.example.com/' }, algorithms: null },
+      rules: {
+        issuer: 'https://id.example.com/',
+        isIssuerImplied: false,
+        audience: ['api'],
+        audienceClaim: ['aud'],
+        authorizedParties: null,
+        provider: null,
+        tokenTypes: null,
+        subject: null,
+        algorithms: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
+        expiryRequired: true,
+        clockToleranceMs: 5000,
+        maxTokenLifetimeMs: 86_400_000
+      }
+    }],
     cookie: '__session',
     updatedAtClaim: null,
-    clockToleranceMs: 5000,
-    maxTokenLifetimeMs: 86_400_000,
     recheckAfterMs: 300_000,
-    maxTokens: 10_000
+    maxTokens: 10_000,
+    hub: { refuse: undefined, refuseAs: undefined }
   })
   t.ok(Object.isFrozen(resolveOptions({ issuer })))
-  t.match(resolveOptions({ issuer: 'urn:issuer', jwksUrl: 'http://127.0.0.1/keys' }).issuers, [{ jwksUrl: 'http://127.0.0.1/keys' }])
-  t.match(resolveOptions(undefined), { verify: 'fastify-jwt', issuers: [{ issuer: null, jwksUrl: null, algorithms: null }] })
-  t.match(resolveOptions({ verify: 'fastify-jwt', issuer, cookie: false }), { verify: 'fastify-jwt', issuers: [{ issuer, jwksUrl: null }], cookie: null })
-  t.strictSame(resolveOptions({ audience: 'api', algorithms: ['ES256'], issuers: [{ issuer: 'https://a.example.com' }, { issuer: 'urn:b', jwksUrl: 'https://b.example.com/keys', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }] }).issuers, [
-    { issuer: 'https://a.example.com', jwksUrl: 'https://a.example.com/.well-known/jwks.json', audience: ['api'], authorizedParties: null, algorithms: ['ES256'] },
-    { issuer: 'urn:b', jwksUrl: 'https://b.example.com/keys', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }
+  t.type(lookup, 'function', 'where the platform fetches')
+  t.equal(resolveOptions({ issuer, fetch }).lookup, null, 'the network of another fetch is not ours to look at')
+  t.match(resolveOptions({ issuer: 'urn:issuer', jwksUrl: 'http://127.0.0.1/keys' }).issuers, [{ keys: { location: { jwksUrl: 'http://127.0.0.1/keys' } } }])
+  t.match(resolveOptions(undefined), { verify: 'fastify-jwt', issuers: [{ keys: null, rules: { issuer: null, algorithms: null } }] })
+  t.match(resolveOptions({ verify: 'fastify-jwt', issuer, cookie: false }), { verify: 'fastify-jwt', issuers: [{ keys: null, rules: { issuer, isIssuerImplied: false } }], cookie: null })
+  t.match(resolveOptions({ issuer: { always: 'my-app' } }), { verify: 'fastify-jwt', issuers: [{ keys: null, rules: { issuer: 'my-app', isIssuerImplied: true } }] })
+  t.match(resolveOptions({ issuer, maxTokenLifetimeMs: 30 * 86_400_000, recheckAfterMs: 30 * 86_400_000 }), { recheckAfterMs: 2_592_000_000, issuers: [{ rules: { maxTokenLifetimeMs: 2_592_000_000 } }] }, 'a claim\'s duration is no timer')
+  t.match(resolveOptions({ issuer, refuse: 'always', refuseAs: 'error' }), { hub: { refuse: 'always', refuseAs: 'error' } })
+  t.match(resolveOptions({ audience: 'api', algorithms: ['ES256'], issuers: [{ issuer: 'https://a.example.com' }, { issuer: 'urn:b', jwksUrl: 'https://b.example.com/keys', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] }] }).issuers, [
+    { keys: { location: { discoverFrom: 'https://a.example.com' }, algorithms: ['ES256'] }, rules: { issuer: 'https://a.example.com', audience: ['api'], authorizedParties: null, algorithms: ['ES256'] } },
+    { keys: { location: { jwksUrl: 'https://b.example.com/keys' }, algorithms: ['RS256'] }, rules: { issuer: 'urn:b', audience: ['b'], authorizedParties: [party], algorithms: ['RS256'] } }
   ], 'what an issuer leaves out is as the plugin\'s own option says')
   const identify: Identify = () => anonymous
   t.match(resolveOptions({ identify, clock: new ManualClock() }), { identify, issuers: [] })
@@ -543,9 +627,23 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
     [{ identify: () => anonymous, issuer }, /option "issuer" must not be given with "identify"/],
     [{ identify: () => anonymous, verify: 'jwks' }, /option "verify" must not be given with "identify"/],
     [{ identify: 'jwt' }, /option "identify" must be a function/],
-    [{ issuer: 'https://a b' }, /option "issuer" must be a non-empty string without white space; received "https:\/\/a b"/],
+    [{ issuer: 'https://a b' }, /option "issuer" must be a non-empty string without white space, or \{ always: 'such a string' \}; received "https:\/\/a b"/],
+    [{ issuer: { always: 'a b' } }, /option "issuer" must be/],
+    [{ issuer: { always: 'my-app', issuer } }, /option "issuer" must be/],
+    [{ issuer: { always: 'my-app' }, verify: 'jwks' }, /option "issuer" must be a name with verify: "jwks"/],
+    [{ issuer, provider: 'auth0' }, /option "provider" must be one of "clerk", "oidc"/],
+    [{ issuer, tokenTypes: ['at+jwt'] }, /option "audience" is missing; it must be given where "tokenTypes" names "at\+jwt"/],
+    [{ issuer, tokenTypes: ['JWE'] }, /tokenTypes/],
+    [{ issuer, subject: [] }, /subject/],
+    [{ issuer, audienceClaim: 5 }, /audienceClaim/],
+    [{ issuer, requireExpiry: 'no' }, /requireExpiry/],
+    [{ issuer, maxTokenLifetimeMs: Infinity }, /maxTokenLifetimeMs/],
+    [{ issuer, refuse: 'never' }, /option "refuse" must be one of "required", "always"/],
     [{ issuer: '' }, /issuer/],
     [{ issuer: 'urn:issuer' }, /option "jwksUrl" is missing/],
+    [{ issuer: 'https://id.example.com/?tenant=1' }, /option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL without query and fragment/],
+    [{ issuer: 'https://id.example.com/#tenant' }, /option "jwksUrl" is missing/],
+    [{ issuer: 'https://user@id.example.com' }, /option "jwksUrl" is missing/],
     [{ verify: 'jwks' }, /option "issuer" is missing/],
     [{ jwksUrl: 'https://id.example.com/keys' }, /option "issuer" is missing/],
     [{ issuer, jwksUrl: 'file:///etc/passwd' }, /option "jwksUrl" must be an http or https URL/],

@@ -5,9 +5,10 @@ import t, { type Test } from 'tap'
 import { clerkSimulator, type EndpointFault } from '@orientor/clerk-simulator'
 import type { Identity, Sync, Unresolved } from '@orientor/session-contract/core'
 import { ManualClock, until } from '@orientor/test-kit'
-import { TokenVerifier, resolveOptions, trustedIssuers, type JwksSource, type SessionIdentityOptions } from '../src/core.js'
+import { TokenVerifier, resolveOptions, trustedIssuers, type Algorithm, type JwksSource, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
 import { readKeySet } from '../src/verifying-key.js'
+import { identifyAfterCooldown } from './fixtures/after-cooldown.js'
 import { KeyEndpoint } from './fixtures/key-endpoint.js'
 import { ecKey, forge, issuer, jwkOf, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
 
@@ -128,6 +129,7 @@ t.test('A flood of unknown kids and bad signatures costs at most one fetch per f
   }
   let failed = 0
   let passed = 0
+  let refused = 0
   for (let step = 0; step < 600; step++) {
     clock.advance(100)
     const claims = sessionClaims(clock.now())
@@ -135,10 +137,16 @@ t.test('A flood of unknown kids and bad signatures costs at most one fetch per f
       ? forge(first, { header: { alg: 'RS256', kid: `kid_${step}_${index}` }, claims, signature: randomBytes(256) })
       : sessionToken(sameKid, clock.now(), { jti: step })))
     if (step % 20 === 0 && (await verifier.identify(token({ jti: step }))).kind !== 'identity') failed++
-    for (const { kind } of await Promise.all(flood)) if (kind !== 'refused') passed++
+    for (const found of await Promise.all(flood)) {
+      if (found.kind === 'refused') refused++
+      else if (found.kind !== 'unavailable' || found.cause !== null) passed++
+    }
   }
   t.same([failed, passed], [0, 0])
-  t.ok(startedAt.length >= 11 && startedAt.length <= 13, `${startedAt.length} fetches in 60 s`)
+  t.equal(refused, 4, 'the first fetch began with them; all others come to a cooldown, and their fetch is made without them')
+  const flood = Array.from({ length: 20 }, (_, index) => sessionToken(index < 10 ? second : sameKid, clock.now(), { jti: index }))
+  for (const found of await identifyAfterCooldown(verifier, clock, flood)) t.match(found, { kind: 'refused' }, 'who comes after a pause is refused by the fetch that begins then')
+  t.ok(startedAt.length >= 13 && startedAt.length <= 15, `${startedAt.length} fetches in 70 s`)
   t.ok(startedAt.every((at, index) => index === 0 || at - startedAt[index - 1]! >= 5000))
 })
 
@@ -150,7 +158,7 @@ for (const [name, next] of [['under a new kid', second], ['under the same kid', 
     t.equal(await subjectOf(verifier.identify(old)), 'user_old')
     clock.advance(1000)
     endpoint.publish([next])
-    t.equal((await verifier.identify(token({ jti: 1 }, next))).kind, 'refused', 'not known yet, and the last fetch was a second ago')
+    t.match(await verifier.identify(token({ jti: 1 }, next)), { kind: 'unavailable', retryAfterMs: 4000, cause: null }, 'not known yet, and the last fetch was a second ago')
     t.equal(endpoint.calls, 1)
     clock.advance(4000) // Nobody asks.
     await clock.settle()
@@ -163,6 +171,7 @@ for (const [name, next] of [['under a new kid', second], ['under the same kid', 
     t.equal(rejected, 0)
     t.equal(endpoint.calls, 2)
     t.equal((await verifier.identify(old)).kind, 'refused', 'the old key is gone, and its tokens with it')
+    t.equal(endpoint.calls, 3)
     source.close()
   })
 
@@ -215,7 +224,15 @@ t.test('Entries of a set that cannot vouch for a token are left out, whatever el
     'a key for encryption': { ...rsa, use: 'enc' },
     'use as a list': { ...rsa, use: ['sig'] },
     'a key for signing only': { ...rsa, key_ops: ['sign'] },
+    'a key for no operation': { ...rsa, key_ops: [] },
     'operations as text': { ...rsa, key_ops: 'verify' },
+    'an operation twice': { ...rsa, use: undefined, key_ops: ['verify', 'verify'] },
+    'another operation twice': { ...rsa, key_ops: ['sign', 'verify', 'sign'] },
+    'use sig and encryption': { ...rsa, use: 'sig', key_ops: ['verify', 'encrypt'] },
+    'use sig and wrapping of keys': { ...rsa, use: 'sig', key_ops: ['wrapKey', 'verify'] },
+    'use sig and an unknown operation': { ...rsa, use: 'sig', key_ops: ['verify', 'vouch'] },
+    'use sig and an operation that is no text': { ...rsa, use: 'sig', key_ops: ['verify', 5] },
+    'use enc and verification': { ...rsa, use: 'enc', key_ops: ['verify'] },
     'an algorithm for encryption': { ...rsa, alg: 'RSA-OAEP' },
     'an algorithm with a shared secret': { ...rsa, alg: 'HS256' },
     'no algorithm': { ...rsa, alg: 'none' },
@@ -240,12 +257,51 @@ t.test('Entries of a set that cannot vouch for a token are left out, whatever el
     t.equal(readKeySet({ keys: [entry] }, []), null, `${name}: alone it is no key set`)
     t.equal(readKeySet({ keys: [entry, rsa] }, [])?.length, 1, `${name}: beside a good key`)
   }
+  const odd = { x5u: 'https://evil.example', x5c: ['MIIB'], x5t: 'AA' }
   const usable: readonly unknown[] = [
-    rsa, ec, { ...rsa, use: undefined, alg: 'RS256' }, { ...rsa, key_ops: ['verify'] }, { ...rsa, x5u: 'https://evil.example', x5c: ['MIIB'], x5t: 'AA' },
+    rsa, ec, { ...rsa, use: undefined, alg: 'RS256' }, { ...rsa, key_ops: ['verify'] }, { ...rsa, ...odd },
+    { ...rsa, use: undefined, key_ops: ['verify', 'encrypt'] }, { ...rsa, key_ops: ['sign', 'verify'] },
+    { ...rsa, use: null, alg: null, key_ops: null, x5c: null, x5u: null, ext: null, d: null, p: null, oth: null, k: null }, { ...ec, d: null, alg: null }, { ...rsa, kid: null },
     { ...generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' }), kid: 'ed' }, JSON.parse(JSON.stringify(rsa).replace('{', '{"__proto__":{"d":"AQAB"},'))
   ]
   t.equal(readKeySet({ keys: usable }, [])?.length, usable.length)
   t.end()
+})
+
+t.test('A key verifies whatever else is published with it: null members, harmless operations, a byte order mark before the set.', async t => {
+  const jwk = jwkOf(first)
+  const sets: Record<string, string> = {
+    'null members': JSON.stringify({ keys: [{ ...jwk, use: null, alg: null, key_ops: null, x5c: null, ext: null, d: null, k: null }] }),
+    'sign and verify': JSON.stringify({ keys: [{ ...jwk, key_ops: ['sign', 'verify'] }] }),
+    'verify and encrypt': JSON.stringify({ keys: [{ ...jwk, use: undefined, key_ops: ['verify', 'encrypt'], ext: 'yes' }] }),
+    'a null kid': JSON.stringify({ keys: [{ ...jwk, kid: null }] }),
+    'a byte order mark': `\ufeff${JSON.stringify({ keys: [jwk] })}`,
+    'a byte order mark and white space': `\ufeff\r\n ${JSON.stringify({ keys: [jwk] })}`
+  }
+  for (const [name, body] of Object.entries(sets)) {
+    const { endpoint, verifier, clock } = setup()
+    endpoint.answer = () => new Response(body)
+    const header = { alg: 'RS256', ...name === 'a null kid' ? {} : { kid: 'ins_1' } }
+    t.match(await verifier.identify(forge(first, { header, claims: sessionClaims(clock.now()) })), { kind: 'identity' }, name)
+  }
+  const { endpoint, verifier, token } = setup()
+  endpoint.answer = () => new Response(`\ufeff\ufeff${JSON.stringify({ keys: [jwk] })}`)
+  t.match(await verifier.identify(token()), { kind: 'unavailable', cause: { message: /its answer is not JSON/ } }, 'a second mark is no mark')
+})
+
+t.test('A key whose members become null, or absent, is the same key: its tokens stay.', async t => {
+  const { clock, endpoint, verifier, token, source } = setup()
+  const text = token()
+  const identity = await verifier.identify(text)
+  endpoint.answer = () => Response.json({ keys: [{ ...jwkOf(first), x5c: null, alg: null }] })
+  clock.advance(5000)
+  await source.refresh()
+  t.equal(verifier.identify(text), identity)
+  endpoint.answer = () => Response.json({ keys: [{ ...jwkOf(first), alg: 'RS256' }] })
+  clock.advance(5000)
+  await source.refresh()
+  t.match(await verifier.identify(text), { kind: 'identity' })
+  t.not(await verifier.identify(text), identity, 'with an alg it is another key')
 })
 
 t.test('A set is bounded in keys and in depth; one beyond is a fault of the endpoint, not a withdrawal.', async t => {
@@ -261,9 +317,11 @@ t.test('A set is bounded in keys and in depth; one beyond is a fault of the endp
     await verifier.identify(token())
     endpoint.answer = () => new Response(body)
     clock.advance(5000)
-    t.match(await verifier.identify(token({}, second)), { kind: 'refused' }, name)
-    t.match(source.stats, { failures: 1, keys: 1 }, name)
+    t.match(await verifier.identify(token({}, second)), { kind: 'unavailable', cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' } }, `${name}: says nothing of a token`)
+    t.match(source.stats, { failures: 1, keys: 1, failing: 'keys' }, name)
     t.equal(await subjectOf(verifier.identify(token({ sub: 'user_2' }))), 'user_2', name)
+    endpoint.publish([first])
+    t.match(await identifyAfterCooldown(verifier, clock, [token({}, second)]), [{ kind: 'refused' }], `${name}: over, and the token is refused`)
     source.close()
   }
   const most = readKeySet({ keys: Array.from({ length: 100 }, (_, index) => ({ ...jwkOf(second), kid: `kid_${index}` })) }, [])
@@ -271,9 +329,10 @@ t.test('A set is bounded in keys and in depth; one beyond is a fault of the endp
 })
 
 t.test('Several keys under one kid all count, and each only for what it signed.', async t => {
-  const { verifier, token } = setup([sameKid, first, second])
+  const { verifier, token, clock } = setup([sameKid, first, second])
   t.equal(await subjectOf(verifier.identify(token())), 'user_1')
   t.equal(await subjectOf(verifier.identify(token({}, sameKid))), 'user_1')
+  clock.advance(5000)
   t.equal(await subjectOf(verifier.identify(token({}, rsaKey('ins_1')))), 'The signature of the token is not valid')
 })
 
@@ -337,6 +396,48 @@ t.test('Several issuers in one scope: each has its own keys, rules and outages, 
   for (const source of sources) source.close()
 })
 
+t.test('Which algorithm goes with a key is said by its alg, else by its type and curve; RSA is RS256 then.', async t => {
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const [p256, p384, p521] = (['P-256', 'P-384', 'P-521'] as const).map(namedCurve => generateKeyPairSync('ec', { namedCurve }))
+  const ed = generateKeyPairSync('ed25519')
+  const all = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512']
+  type Row = readonly [name: string, pair: typeof rsa, alg: string | null | undefined, option: Algorithm[] | undefined, passes: readonly string[], fails: readonly string[]]
+  const table: readonly Row[] = [
+    ['RSA', rsa, undefined, undefined, ['RS256'], ['RS384', 'RS512', 'PS256', 'PS384', 'PS512']],
+    ['RSA with a null alg', rsa, null, undefined, ['RS256'], ['RS512', 'PS256']],
+    ...all.map((alg): Row => [`RSA for ${alg}`, rsa, alg, undefined, [alg], all.filter(other => other !== alg)]),
+    ['P-256', p256!, undefined, undefined, ['ES256'], []],
+    ['P-384', p384!, undefined, undefined, ['ES384'], []],
+    ['P-521', p521!, undefined, undefined, ['ES512'], []],
+    ['Ed25519', ed, undefined, undefined, ['EdDSA', 'Ed25519'], []],
+    ['Ed25519 for EdDSA', ed, 'EdDSA', undefined, ['EdDSA'], ['Ed25519']],
+    ['RSA where PS256 is allowed', rsa, undefined, ['PS256'], ['PS256'], ['RS256', 'RS384', 'PS384']],
+    ['RSA where both are', rsa, undefined, ['PS256', 'RS256'], ['PS256', 'RS256'], ['RS384']],
+    ['RSA for RS256 where PS256 is allowed', rsa, 'RS256', ['PS256'], [], ['RS256', 'PS256']],
+    ['P-256 where RS256 is allowed', p256!, undefined, ['RS256'], [], ['ES256']]
+  ]
+  for (const [name, { publicKey, privateKey }, alg, algorithms, passes, fails] of table) {
+    const clock = new ManualClock()
+    const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'key_1', ...alg !== undefined && { alg } }
+    const fetch = async (): Promise<Response> => Response.json({ keys: [jwk] })
+    const { verifier } = verifierOf({ issuer, jwksUrl: `${issuer}/keys`, clock, fetch, ...algorithms !== undefined && { algorithms } })
+    const sign = async (by: string): Promise<string> => {
+      return await new SignJWT(sessionClaims(clock.now())).setProtectedHeader({ alg: by, kid: 'key_1' }).sign(privateKey)
+    }
+    for (const by of passes) t.match(await verifier.identify(await sign(by)), { kind: 'identity' }, `${name}, ${by}`)
+    const bad = await Promise.all(fails.map(sign))
+    for (const found of await identifyAfterCooldown(verifier, clock, bad)) t.match(found, { kind: 'refused' }, `${name}, ${fails.join()}`)
+  }
+})
+
+t.test('An algorithm that needs a shared secret, or is not known, is refused before any key is fetched.', async t => {
+  for (const alg of ['HS256', 'HS384', 'HS512', 'ES256K', 'Ed448', 'ML-DSA-44', 'RSA-OAEP', 'dir', 'none', 'RS256 ', 'rs256', 'toString', '']) {
+    const { endpoint, verifier, clock } = setup()
+    t.match(await verifier.identify(forge(first, { header: { alg, kid: 'ins_1' }, claims: sessionClaims(clock.now()) })), { kind: 'refused' }, alg)
+    t.same([endpoint.discoveries, endpoint.calls], [0, 0], alg)
+  }
+})
+
 t.test('Tokens of every allowed algorithm are verified, remembered by the end of their signature, and found by the whole token only.', async t => {
   const keys = {
     RS256: generateKeyPairSync('rsa', { modulusLength: 2048 }),
@@ -350,7 +451,8 @@ t.test('Tokens of every allowed algorithm are verified, remembered by the end of
   }
   const clock = new ManualClock()
   const jwks = { keys: Object.entries(keys).map(([alg, { publicKey }]) => ({ ...publicKey.export({ format: 'jwk' }), kid: alg, alg, use: 'sig' })) }
-  const { verifier, component } = verifierOf({ issuer, clock, algorithms: Object.keys(keys) as Array<keyof typeof keys>, fetch: async () => Response.json(jwks) })
+  const { verifier, component } = verifierOf({ issuer, jwksUrl: `${issuer}/keys`, clock, fetch: async () => Response.json(jwks) })
+  const forgeries: string[] = []
   const lengths: number[] = []
   for (const [alg, { privateKey }] of Object.entries(keys)) {
     const token = await new SignJWT(sessionClaims(clock.now(), { sub: alg })).setProtectedHeader({ alg, kid: alg }).sign(privateKey)
@@ -360,9 +462,11 @@ t.test('Tokens of every allowed algorithm are verified, remembered by the end of
     const [header, payload, signature] = token.split('.') as [string, string, string]
     lengths.push(signature.length)
     const forged = Buffer.from(JSON.stringify(sessionClaims(clock.now(), { sub: 'user_evil' }))).toString('base64url')
-    t.match(await verifier.identify(`${header}.${forged}.${signature}`), { kind: 'refused' }, `${alg}: another payload under the good signature`)
-    t.match(await verifier.identify(`${header}.${payload}.${signature.slice(-43)}`), { kind: 'refused' }, `${alg}: the end of the signature alone`)
+    // Another payload under the good signature, and the end of the signature alone.
+    forgeries.push(`${header}.${forged}.${signature}`, `${header}.${payload}.${signature.slice(-43)}`)
   }
+  for (const text of forgeries) t.match(await verifier.identify(text), { kind: /^(refused|unavailable)$/ })
+  for (const found of await identifyAfterCooldown(verifier, clock, forgeries)) t.match(found, { kind: 'refused' })
   t.same(lengths, [342, 683, 342, 86, 128, 176, 86, 86])
   t.match(component.stats(), { verified: 8, hits: 8, cachedTokens: 8 })
 })

@@ -1,5 +1,5 @@
 import { defaultRouteSession, type Identity } from '@orientor/session-contract/core'
-import { TokenVerifier } from '@orientor/session-identity/core'
+import { TokenVerifier, resolveOptions } from '@orientor/session-identity/core'
 import { contenders, type ContenderName } from './contenders.js'
 import { hashesOf, identityOf, issuer, recordOf, subjectOf, tokenOf } from './population.js'
 import { Product } from './product.js'
@@ -20,13 +20,10 @@ export interface Bytes {
 export async function bytesPer (what: keyof Bytes, count: number): Promise<number> {
   const nowMs = Date.now()
   const verifier = (): TokenVerifier => new TokenVerifier({
-    policies: [{
-      signature: () => signer,
-      rules: { issuer, audience: null, authorizedParties: null, algorithms: ['RS256'], expiryRequired: true, clockToleranceMs: 5000, maxTokenLifetimeMs: 86_400_000 }
-    }],
+    policies: resolveOptions({ issuer }).issuers.map(({ rules }) => ({ rules, signature: () => () => signer })),
     clock: { now: () => nowMs, monotonic: () => 0, setTimer: () => ({ cancel () {} }) },
     // Twice the room, so that no generation of quick-lru is full.
-    maxTokens: count * 4,
+    maxTokens: count * 2,
     recheckAfterMs: 900_000,
     updatedAtClaim: ['updated_at']
   })

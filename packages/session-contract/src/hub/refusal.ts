@@ -1,8 +1,10 @@
-import type { Unresolved } from '../session-outcome.js'
+import { STATUS_CODES } from 'node:http'
+import type { RefusedOutcome, Unresolved } from '../session-outcome.js'
+import type { RefuseRule } from '../hub-options.js'
 
 /** An answer other than the route's own: status, headers and a problem document (RFC 9457). */
 export interface Refusal {
-  readonly status: 400 | 401 | 403 | 503
+  readonly status: number
   readonly headers: Readonly<Record<string, string>>
   readonly problem: Readonly<{ type: 'about:blank', title: string, status: number, detail: string, code: string }>
 }
@@ -14,35 +16,45 @@ const realm = 'Bearer realm="session"'
  * no error code when no credentials were sent. The answer never holds a value of the token.
  *
  * @param required - whether the route needs a user
+ * @param refuse - whether a route that needs none refuses bad credentials all the same
  */
-export function refusalOf (outcome: Unresolved, required: boolean): Refusal | null {
+export function refusalOf (outcome: Unresolved, required: boolean, refuse: RefuseRule): Refusal | null {
+  if (!required && !(refuse === 'always' && outcome.kind === 'refused')) return null
   switch (outcome.kind) {
     case 'identified': return null
-    case 'anonymous': return required ? unauthenticated : null
-    case 'forbidden': return required ? inactive : null
-    case 'unavailable': return required ? unavailable(outcome.retryAfterMs) : null
-    case 'refused': return outcome.error === 'invalid_request'
-      ? refusal(400, 'Bad Request', 'ORI_SESSION_INVALID_REQUEST', outcome.description, challenge('invalid_request', outcome.description))
-      : refusal(401, 'Unauthorized', 'ORI_SESSION_INVALID_TOKEN', outcome.description, challenge('invalid_token', outcome.description))
+    case 'anonymous': return unauthenticated
+    case 'forbidden': return inactive
+    case 'unavailable': return unavailable(outcome.retryAfterMs)
+    case 'failed': return defective
+    case 'refused': return notAccepted(outcome)
   }
 }
 
-const unauthenticated = refusal(401, 'Unauthorized', 'ORI_SESSION_REQUIRED', 'This route needs a session; send a bearer token', { 'www-authenticate': realm })
-const inactive = refusal(403, 'Forbidden', 'ORI_SESSION_INACTIVE', 'The user is not active', {})
+const unauthenticated = refusal(401, 'ORI_SESSION_REQUIRED', 'This route needs a session; send a bearer token', { 'www-authenticate': realm })
+const inactive = refusal(403, 'ORI_SESSION_INACTIVE', 'The user is not active', {})
+const defective = refusal(500, 'ORI_SESSION_RESOLUTION_FAILED', 'The session could not be resolved because of a defect', {})
 
 function unavailable (retryAfterMs: number): Refusal {
   const seconds = Math.max(1, Math.ceil(retryAfterMs / 1000))
-  return refusal(503, 'Service Unavailable', 'ORI_SESSION_UNAVAILABLE', 'The session cannot be checked right now', { 'retry-after': String(seconds) })
+  return refusal(503, 'ORI_SESSION_UNAVAILABLE', 'The session cannot be checked right now', { 'retry-after': String(seconds) })
+}
+
+function notAccepted ({ error, description, status }: RefusedOutcome): Refusal {
+  switch (error) {
+    case 'invalid_request': return refusal(status ?? 400, 'ORI_SESSION_INVALID_REQUEST', description, challenge(error, description))
+    case 'invalid_token': return refusal(status ?? 401, 'ORI_SESSION_INVALID_TOKEN', description, challenge(error, description))
+    case null: return refusal(status ?? 401, 'ORI_SESSION_REFUSED', description, {})
+  }
 }
 
 function challenge (error: string, description: string): Record<string, string> {
   return { 'www-authenticate': `${realm}, error="${error}", error_description="${description.replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/g, '')}"` }
 }
 
-function refusal (status: Refusal['status'], title: string, code: string, detail: string, headers: Record<string, string>): Refusal {
+function refusal (status: number, code: string, detail: string, headers: Record<string, string>): Refusal {
   return Object.freeze({
     status,
     headers: Object.freeze({ 'cache-control': 'no-store', ...headers }),
-    problem: Object.freeze({ type: 'about:blank', title, status, detail, code })
+    problem: Object.freeze({ type: 'about:blank', title: STATUS_CODES[status] ?? 'Client Error', status, detail, code })
   })
 }

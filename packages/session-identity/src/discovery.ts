@@ -1,0 +1,141 @@
+import { describe, type Clock } from '@orientor/session-contract/core'
+import { fetchJson, UnexpectedStatus, type Fetch } from './fetch-json.js'
+import { isPrivateHost, type Lookup } from './private-host.js'
+import { isWebUrl } from './web-url.js'
+import { withTimeout } from './with-timeout.js'
+
+/** Where the keys of an issuer are: at a URL that the operator gave, or where the issuer itself says. */
+export type KeyLocation = { readonly jwksUrl: string } | { readonly discoverFrom: string }
+
+/** How a key location is discovered and kept. */
+export interface DiscoveryOptions {
+  /** `iss`, and the URL that discovery starts from. */
+  readonly issuer: string
+  readonly fetch: Fetch
+  /** Finds the addresses of the host that a document names; null: the name alone is judged. */
+  readonly lookup: Lookup | null
+  readonly clock: Clock
+  /** Longest time to discover anew what is known, in milliseconds. */
+  readonly timeoutMs: number
+  readonly maxBytes: number
+  /** How long what was discovered is used without a question, in milliseconds. */
+  readonly refreshAfterMs: number
+  /** How long it is used while it cannot be discovered anew, in milliseconds. */
+  readonly keepForMs: number
+}
+
+/** Finds out where keys are to be fetched from. */
+export interface KeyPlace {
+  /** What is asked first. */
+  readonly url: string
+  /** @throws why the place cannot be told */
+  locate (signal: AbortSignal): Promise<LocatedKeys>
+  /** Says that the keys could not be had from where they were said to be. */
+  doubt (): void
+}
+
+/** Where keys are to be fetched from. */
+export interface LocatedKeys {
+  readonly url: string
+  /** Why this could not be discovered anew: it is what was discovered last. Null when it is as new as it has to be. */
+  readonly failure: Error | null
+}
+
+/** The place that the operator gave. */
+export function fixedPlace (url: string): KeyPlace {
+  return { url, locate: async () => ({ url, failure: null }), doubt: () => {} }
+}
+
+/**
+ * The place where an issuer says that its keys are (OpenID Connect Discovery 1.0, section 4), or `/.well-known/jwks.json` below it where it
+ * says nothing (404). Remembered; asked for again when it is old or the keys could not be had from it.
+ */
+export class Discovery implements KeyPlace {
+  readonly url: string
+  readonly #options: DiscoveryOptions
+  #found: { readonly url: string, readonly atMs: number } | null = null
+  #isDoubtful = false
+
+  constructor (options: DiscoveryOptions) {
+    this.#options = options
+    this.url = `${baseOf(options.issuer)}/.well-known/openid-configuration`
+  }
+
+  /**
+   * What is known, or what is discovered now.
+   *
+   * @throws why nothing can be discovered, when nothing was before or it is too old
+   */
+  async locate (signal: AbortSignal): Promise<LocatedKeys> {
+    const { clock, timeoutMs, refreshAfterMs, keepForMs } = this.#options
+    const found = this.#found
+    if (found === null) return { url: await this.#discover(signal), failure: null }
+    const ageMs = clock.monotonic() - found.atMs
+    if (ageMs < refreshAfterMs && !this.#isDoubtful) return { url: found.url, failure: null }
+    try {
+      const url = await withTimeout(clock, timeoutMs, async ended => await this.#discover(AbortSignal.any([signal, ended])))
+      return { url, failure: null }
+    } catch (error) {
+      if (ageMs >= keepForMs) throw error
+      return { url: found.url, failure: error instanceof Error ? error : new Error('unknown failure', { cause: error }) }
+    }
+  }
+
+  /** The next locate() discovers anew. */
+  doubt (): void {
+    this.#isDoubtful = true
+  }
+
+  async #discover (signal: AbortSignal): Promise<string> {
+    const { issuer, lookup, clock } = this.#options
+    const document = await this.#document(signal)
+    const url = document === null ? `${baseOf(issuer)}/.well-known/jwks.json` : await jwksUrlIn(document.content, issuer, lookup)
+    if (!signal.aborted) {
+      this.#found = { url, atMs: clock.monotonic() }
+      this.#isDoubtful = false
+    }
+    return url
+  }
+
+  /** What the issuer publishes of itself; null when it publishes nothing. */
+  async #document (signal: AbortSignal): Promise<{ readonly content: unknown } | null> {
+    const { fetch, maxBytes } = this.#options
+    try {
+      return { content: await fetchJson(this.url, { fetch, accept: 'application/json', maxBytes, signal }) }
+    } catch (error) {
+      if (error instanceof UnexpectedStatus && error.status === 404) return null
+      throw error
+    }
+  }
+}
+
+/** Whether discovery can start here: at a web URL without query and fragment, as a path is added to it (OpenID Connect Discovery 1.0, section 2). */
+export function canDiscoverFrom (issuer: string): boolean {
+  return isWebUrl(issuer) && !/[?#]/.test(issuer)
+}
+
+function baseOf (issuer: string): string {
+  return issuer.replace(/\/+$/, '')
+}
+
+/**
+ * The `jwks_uri` of a document, held to the rules: the document is the issuer's own (Discovery 1.0, section 4.3), and the URL is https and in
+ * no private network, unless the issuer's own URL is http, or in one.
+ */
+async function jwksUrlIn (document: unknown, issuer: string, lookup: Lookup | null): Promise<string> {
+  const { issuer: named, jwks_uri: url } = Object(document) as Partial<Record<'issuer' | 'jwks_uri', unknown>>
+  if (named !== issuer) {
+    throw new Error(`it describes the issuer ${shown(named)}, and must describe exactly ${shown(issuer)}; name the issuer as it does, or give its keys as "jwksUrl"`)
+  }
+  if (!isWebUrl(url)) throw new Error(`its "jwks_uri" must be an https URL without user name and password; received ${shown(url)}`)
+  const [keys, own] = [new URL(url), new URL(issuer)]
+  if (keys.protocol !== 'https:' && own.protocol === 'https:') throw new Error(`its "jwks_uri" must be an https URL, as the issuer is; received ${shown(url)}`)
+  if (keys.hostname !== own.hostname && await isPrivateHost(keys.hostname, lookup) && !await isPrivateHost(own.hostname, lookup)) {
+    throw new Error(`its "jwks_uri" must not be in a private network, as the issuer is not; received ${shown(url)}; if it is right, give it as "jwksUrl"`)
+  }
+  return url
+}
+
+function shown (value: unknown): string {
+  return typeof value === 'string' ? JSON.stringify(value.slice(0, 200)) : describe(value, false)
+}

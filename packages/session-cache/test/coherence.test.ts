@@ -9,6 +9,7 @@ import { resolveOptions, type InvalidationBus } from '../src/core.js'
 import sessionCache, { type SessionCacheOptions } from '../src/index.js'
 import { postgresBus, strictTimes } from '../src/postgres.js'
 import { memoryBus, MemoryHub } from '../src/testing.js'
+import { directorySource } from './fixtures/own-source.js'
 import { withCoherence } from './fixtures/own-table.js'
 import { HandSource, hashOf, identityOf, issuer, keyOf, recordOf, route } from './fixtures/setup.js'
 
@@ -254,16 +255,34 @@ async function stack (t: Test, url: string, { cacheFirst = true, maxEntries = 20
   return { app, log, bus, changes, pool, sent }
 }
 
-t.test('the README shows how a table of one\'s own is watched, and that works', async t => {
-  const text = readFileSync(new URL('fixtures/own-table.ts', import.meta.url), 'utf8')
-  t.ok(readFileSync(new URL('../README.md', import.meta.url), 'utf8').includes(`\`\`\`ts\n${text}\`\`\``))
+t.test('the README shows its examples as they are', async t => {
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  for (const name of ['own-table', 'own-source']) {
+    t.ok(readme.includes(`\`\`\`ts\n${readFileSync(new URL(`fixtures/${name}.ts`, import.meta.url), 'utf8')}\`\`\``), name)
+  }
+})
+
+t.test('a source of one\'s own answers as the README shows it', async t => {
+  const down = new Error('down')
+  const source = directorySource(async ids => {
+    if (ids.includes('down')) throw down
+    return ids.filter(id => id !== 'eve').map(id => ({ id, mail: `${id}@example.com`, changes: 3, blocked: id === 'bob' }))
+  })
+  const { app } = await appOf(t, app => app.register(sessionCache, { source }))
+  t.match((await app.inject(as('ada'))).json(), { email: 'ada@example.com', extra: {} })
+  const statuses = await Promise.all(['bob', 'eve'].map(async subject => (await app.inject(as(subject))).statusCode))
+  t.same([...statuses, (await app.inject(as('down'))).statusCode], [403, 401, 503])
+})
+
+t.test('a table of one\'s own is watched as the README shows it', async t => {
   const { url } = await testDatabase(t)
   const pool = new pg.Pool({ connectionString: url })
   pool.on('error', () => {})
-  await pool.query("CREATE TABLE people (name text, email text); INSERT INTO people VALUES ('ada', 'ada@example.com')")
+  await pool.query("CREATE TABLE people (id int, name text UNIQUE, email text); INSERT INTO people VALUES (1, 'ada', 'ada@example.com')")
   const app: FastifyInstance = fastify()
   sessionHub(app).fill('identify', 'test', request => createIdentity({ issuer: 'https://id.example.com', subject: String(request.headers['x-user']) }))
-  await withCoherence(app, pool, url)
+  app.decorate('pg' as never, { pool } as never)
+  await withCoherence(app, url)
   app.get('/me', { config: { session: { required: true } } }, request => requireSessionUser(request))
   t.teardown(async () => {
     await app.close()

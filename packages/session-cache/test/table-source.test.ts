@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { createIdentity, requireSessionUser, sessionHub, sessionKey, SourceUnavailable, startDeadline, systemClock, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord, type UserSource } from '@orientor/session-contract'
 import { startPostgres, startTcpProxy, testDatabase, until } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
@@ -87,6 +88,18 @@ t.test('a table of one\'s own is a source in five lines, with the pool of the sc
     await until('the change is seen', async () => (await me('user_7')).json()['extra'] !== undefined && JSON.stringify((await me('user_7')).json()['extra']) === '{"plan":"pro","role":"admin"}')
     t.equal((await sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")).rowCount, before, 'and nothing was made')
   }
+})
+
+t.test('the first lines that the README shows do it', async t => {
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  const shown = /```\w+\n([\s\S]*?)```/.exec(readme)![1]!
+  t.equal(shown.trim().split('\n').length, 5)
+  const { pool } = await database(t, usersSql)
+  const { app } = appOf(t, decorates(pool))
+  const AsyncFunction = (async () => {}).constructor as new (...parts: string[]) => (...given: unknown[]) => Promise<void>
+  await new AsyncFunction('app', 'sessionCache', 'tableSource', shown)(app, sessionCache, tableSource)
+  const reply = await app.inject({ url: '/me', headers: { 'x-user': 'user_1' } })
+  t.match(reply.json(), { email: '1@example.com', isActive: true, extra: { plan: 'pro', role: null } })
 })
 
 t.test('a table without a cache in front is asked by the hub', async t => {

@@ -10,8 +10,8 @@ export interface Proof {
 const recycleSpread = 0.25
 /** Multiples of the golden ratio fill the unit interval evenly, however many are taken. */
 const goldenRatio = 0.618_033_988_749_894_9
-/** A statement may lie about the server, and one demotion is told by many. */
-const demotionPauseMs = 1000
+/** A statement may lie about the server, and one demotion, or one change of a table, is told by many. */
+const newsPauseMs = 1000
 
 /**
  * Judges which connections may be lent without asking the server: those that it answered on a moment ago, that are not too old, and that are not
@@ -24,6 +24,7 @@ export class ConnectionTrust {
   #births = 0
   #suspectBeforeMs = -Infinity
   #demotedAtMs = -Infinity
+  #outdatedAtMs = -Infinity
 
   /**
    * @param lifetimeMs - age at which a connection is replaced, spread downwards by up to a quarter
@@ -52,8 +53,15 @@ export class ConnectionTrust {
 
   /** The server is read-only now: who is older than this must be dialled again. False when that was known already. */
   demote (nowMs: number): boolean {
-    if (nowMs - this.#demotedAtMs < demotionPauseMs) return false
+    if (nowMs - this.#demotedAtMs < newsPauseMs) return false
     this.#demotedAtMs = nowMs
+    return true
+  }
+
+  /** What is prepared may not fit any more. False when that was known already. */
+  outdate (nowMs: number): boolean {
+    if (nowMs - this.#outdatedAtMs < newsPauseMs) return false
+    this.#outdatedAtMs = nowMs
     return true
   }
 

@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { systemClock, type Clock, type Component, type Health } from '@orientor/session-contract/core'
+import { systemClock, withdrawalOf, type Clock, type Component, type Health } from '@orientor/session-contract/core'
 import { connectionTarget, type ConnectionTarget } from './connection-target.js'
 import { errors } from './errors.js'
 import { resolveOptions, type Origin, type PoolTuningOptions, type ResolvedPoolOptions } from './options.js'
@@ -70,6 +70,7 @@ export class DatabaseConnectionOptimizer {
       config: () => this.#clientConfig(),
       onConnect: client => this.#prepare(client),
       onRefused: error => this.#refused(error),
+      mayBePooled: () => this.#pooler !== false,
       onLeak: trace => { logger.warn({ trace }, `pool: a connection is lent for more than ${leakTraceAfterMs} ms`) },
       ...(echoSql ? { onStatement: (text: string) => { logger.info({ sql: text }, 'pool: statement') } } : {})
     }
@@ -174,8 +175,9 @@ export class DatabaseConnectionOptimizer {
     const { total, idle, waiting } = this.pool.stats()
     try {
       await this.#onLane('SELECT 1', this.#clock.monotonic() + healthLimitMs)
-    } catch {
-      return { status: 'unhealthy', reason: 'The database does not answer', checkedAtMs: this.#clock.now() }
+    } catch (error) {
+      const withdrawal = withdrawalOf(error)
+      return { status: 'unhealthy', reason: withdrawal === null ? 'The database does not answer' : `PostgreSQL refuses: ${withdrawal.reason} (${withdrawal.code})`, checkedAtMs: this.#clock.now() }
     }
     const full = waiting > 0 && idle === 0 && total >= this.pool.limit
     return { status: full ? 'degraded' : 'healthy', reason: full ? `Every connection is lent and ${waiting} requests wait` : 'The database answers', checkedAtMs: this.#clock.now() }

@@ -46,7 +46,7 @@ export interface PoolTuningOptions {
   readonly delivery?: Delivery
   /** Work on every new connection before it is lent, inside `connectTimeoutMs`. A rejection gives the connection up. */
   readonly onConnect?: (client: pg.Client) => Promise<void>
-  /** Sendings of a statement in all, for failures of the connection only. Integer from 1 to 6, default 6; 1 never sends again. */
+  /** Sendings of a statement in all, for failures of the connection and outdated plans only. Integer from 1 to 6, default 6; 1 never sends again. */
   readonly tries?: number
   /** Time that lent connections have to come back when the app closes. 0 to 9000, default 5000. */
   readonly drainMs?: number

@@ -1,10 +1,11 @@
 import pg from 'pg'
+import { isPlanOutdated } from '@orientor/session-contract/core'
 import type { PooledConnection } from './pool-core.js'
 
 // The only file that touches what pg and pg-pool do not document. Tested against the range of the peer dependency.
 
 interface ClientInternals {
-  readonly _activeQuery: unknown
+  readonly _activeQuery: { readonly name?: string } | null | undefined
   readonly _queryQueue: readonly unknown[]
   /** Sent and not answered, in pipeline mode; not there in older releases. */
   readonly _sentQueryQueue?: readonly unknown[]
@@ -12,7 +13,13 @@ interface ClientInternals {
   readonly _ending: boolean
   readonly readyForQuery: boolean
   readonly processID: number | null
-  readonly connection: { readonly stream: { destroy (): void, readonly destroyed: boolean } }
+  readonly connection: {
+    readonly stream: { destroy (): void, readonly destroyed: boolean }
+    /** Texts by the names under which they were prepared, and those on their way. */
+    parsedStatements: Record<string, string>
+    submittedNamedStatements: Record<string, string>
+    on (event: 'errorMessage', listener: (error: Error) => void): unknown
+  }
 }
 
 interface PoolInternals {
@@ -64,12 +71,30 @@ export class PgConnection implements PooledConnection {
   readonly client: pg.PoolClient
   readonly #internals: ClientInternals
   readonly #resetText: string
+  #isOutdated = false
 
-  /** @param resetText - what `reset()` sends */
-  constructor (client: pg.Client, resetText: string) {
+  /**
+   * @param resetText - what `reset()` sends
+   * @param onOutdated - told when a statement that was prepared here does not fit any more, whoever sent it
+   */
+  constructor (client: pg.Client, resetText: string, onOutdated: (error: Error) => void) {
     this.client = client as pg.PoolClient
     this.#internals = client as unknown as ClientInternals
     this.#resetText = resetText
+    // Before the client hears of it, so while the statement is still known.
+    this.#internals.connection.on('errorMessage', error => {
+      if (typeof this.#internals._activeQuery?.name !== 'string' || !isPlanOutdated(error)) return
+      this.#isOutdated = true
+      onOutdated(error)
+    })
+  }
+
+  get isOutdated (): boolean {
+    return this.#isOutdated
+  }
+
+  outdate (): void {
+    if (Object.keys(this.#internals.connection.parsedStatements).length > 0) this.#isOutdated = true
   }
 
   get settled (): boolean {
@@ -94,9 +119,16 @@ export class PgConnection implements PooledConnection {
     return this.client.query('')
   }
 
-  reset (): Promise<unknown> {
-    if (this.#resetText === 'DISCARD ALL') return this.#discard()
-    return this.client.query(this.transactionStatus === 'E' ? 'ROLLBACK' : this.#resetText)
+  async reset (): Promise<void> {
+    const isDiscarding = this.#resetText === 'DISCARD ALL'
+    if (this.transactionStatus !== 'I') await this.client.query(this.transactionStatus === 'E' || isDiscarding ? 'ROLLBACK' : this.#resetText)
+    // The client must forget with the server; it would send names that nobody knows.
+    if (isDiscarding) await this.client.query('DISCARD ALL')
+    else if (this.#isOutdated) await this.client.query('DEALLOCATE ALL')
+    else return
+    this.#isOutdated = false
+    this.#internals.connection.parsedStatements = {}
+    this.#internals.connection.submittedNamedStatements = {}
   }
 
   close (): void {
@@ -106,14 +138,5 @@ export class PgConnection implements PooledConnection {
 
   destroy (): void {
     cutSocket(this.client)
-  }
-
-  /** DISCARD ALL forgets prepared statements, which the client must forget too. */
-  async #discard (): Promise<void> {
-    if (this.transactionStatus !== 'I') await this.client.query('ROLLBACK')
-    await this.client.query('DISCARD ALL')
-    const { connection } = this.client as unknown as { connection: { parsedStatements: object, submittedNamedStatements: object } }
-    connection.parsedStatements = {}
-    connection.submittedNamedStatements = {}
   }
 }

@@ -12,12 +12,16 @@ export interface PooledConnection {
   readonly settled: boolean
   /** I: idle, T: in a transaction, E: in a failed one, null: not known (PostgreSQL, protocol message ReadyForQuery). */
   readonly transactionStatus: 'I' | 'T' | 'E' | null
+  /** Whether statements that were prepared on it may not fit any more; `reset()` forgets them. */
+  readonly isOutdated: boolean
   /** Calls back once everything is answered. */
   settle (done: () => void): void
   /** The cheapest round trip. */
   ping (): Promise<unknown>
-  /** Leaves the transaction and, where so configured, the session state of the last user. */
+  /** Leaves the transaction, forgets outdated statements and, where so configured, the session state of the last user. */
   reset (): Promise<unknown>
+  /** What was prepared on it, if anything, may not fit any more. */
+  outdate (): void
   /** Says goodbye and cuts the socket when that takes long. */
   close (): void
   /** Cuts the socket now. */
@@ -103,8 +107,8 @@ export interface PoolStats {
 /**
  * Lends connections: `size` kept, `overflow` more while there is need, waiters in order. Pure: time, chance and connections come from outside.
  *
- * A connection is lent only when it is proven: answered, out of any transaction, not older than `recycleMs`, and pinged after `pingAfterIdleMs`
- * idle. One that falls silent takes the trust of all that are as old with it. A place is free the moment its connection is given up,
+ * A connection is lent only when it is proven: answered, out of any transaction, without outdated statements, not older than `recycleMs`, and pinged
+ * after `pingAfterIdleMs` idle. One that falls silent takes the trust of all that are as old with it. A place is free the moment its connection is given up,
  * whatever its socket does, and a waiter is served by whatever comes first: a return, a new connection, a ping.
  */
 export class PoolCore<C extends PooledConnection> {
@@ -214,6 +218,19 @@ export class PoolCore<C extends PooledConnection> {
     for (const member of this.#idle.splice(0)) this.#discard(member, 'suspect')
   }
 
+  /**
+   * What any connection prepared may not fit any more, since a table changed: each forgets it before it is lent again. At most once a second, since one change
+   * is told by many.
+   */
+  outdate (): void {
+    if (!this.#trust.outdate(this.#now())) return
+    for (const { connection } of this.#members.values()) connection.outdate()
+    for (const member of this.#idle.filter(({ connection }) => connection.isOutdated)) {
+      this.#idle.splice(this.#idle.indexOf(member), 1)
+      this.#answered(member, false)
+    }
+  }
+
   /** Stops lending, waits for what is lent at most so long, then cuts it. Resolves when nothing is left. Called again, the shorter wait counts. */
   async drain (graceMs: number): Promise<void> {
     this.#draining ??= new Promise(resolve => { this.#drained = resolve })
@@ -241,7 +258,7 @@ export class PoolCore<C extends PooledConnection> {
   /** Whether it may be lent as it is. One that is idle may still be used by somebody who gave it back. */
   #fit (member: Member<C>, now: number): boolean {
     const { connection } = member
-    return this.#trust.holds(member, now) && connection.settled && connection.transactionStatus === 'I'
+    return this.#trust.holds(member, now) && connection.settled && connection.transactionStatus === 'I' && !connection.isOutdated
   }
 
   /** Finds something for everybody in the line: an idle connection, one that passes a ping, a new one. */
@@ -325,7 +342,7 @@ export class PoolCore<C extends PooledConnection> {
 
   #answered (member: Member<C>, mustReset: boolean): void {
     if (member.state === 'gone') return
-    if (member.connection.transactionStatus === 'I' && !mustReset) {
+    if (member.connection.transactionStatus === 'I' && !mustReset && !member.connection.isOutdated) {
       this.#ready(member)
       return
     }

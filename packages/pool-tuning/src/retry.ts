@@ -12,7 +12,7 @@ const budget = { most: 200, perSuccess: 0.1 }
 
 /**
  * Decides whether a failed statement is sent again: connection-class failures only, never what the server judged. A statement that was not
- * sent always may be; one that was cut in flight only when its author calls it idempotent. Pauses have full jitter. A budget (200 to begin with,
+ * sent always may be, and so may one whose plan is outdated; one that was cut in flight only when its author calls it idempotent. Pauses have full jitter. A budget (200 to begin with,
  * one more for every ten successes) keeps an outage from being multiplied.
  */
 export class Retry {
@@ -34,6 +34,13 @@ export class Retry {
 
   succeeded (): void {
     if (this.#budget < budget.most) this.#budget += budget.perSuccess
+  }
+
+  /** Whether a statement whose plan is outdated is sent again, prepared anew: nothing ran, and there is nothing to wait for. */
+  prepareAgain (tries: number): boolean {
+    if (tries >= this.#options.tries) return false
+    this.#retries++
+    return true
   }
 
   /**

@@ -109,10 +109,13 @@ export class SettingsDelivery {
     return [...this.#wanted].map(([name, value]) => `ALTER ROLE "${role.replaceAll('"', '""')}" SET ${name} = '${value}';`).join(' ')
   }
 
-  /** Whether a refused connection is worth one more attempt: a pooler refused the startup parameters (PgBouncer: 08P01), which are sent no more. */
+  /**
+   * Whether a refused connection is worth one more attempt: a pooler refused the startup parameters (PgBouncer: 08P01), which are sent no more. Of several that
+   * are opened at the same time each is refused.
+   */
   refused (error: unknown): boolean {
     const { code, message } = error as { code?: unknown, message?: unknown }
-    if (!this.#auto || this.#mode !== 'startup' || code !== '08P01' || !/startup parameter/i.test(String(message))) return false
+    if (!this.#auto || code !== '08P01' || !/startup parameter/i.test(String(message))) return false
     this.#mode = 'transaction'
     return true
   }

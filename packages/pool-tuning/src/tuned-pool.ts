@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { databaseFailureOf, type Clock, type Deadline } from '@orientor/session-contract/core'
+import { databaseFailureOf, isPlanOutdated, type Clock, type Deadline } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import { markPool, newClient, PgConnection, showCounts } from './pg-pool-seam.js'
 import { PoolCore, type Acquisition, type GoneReason, type Member, type PoolCoreOptions, type PoolStats } from './pool-core.js'
@@ -33,6 +33,8 @@ export interface TunedPoolPorts {
   readonly onConnect: (client: pg.Client) => Promise<void>
   /** Whether to try once more at once with the configuration of now. */
   readonly onRefused: (error: unknown) => boolean
+  /** Whether a pooler may sit in front of the server, which gives out another session for each transaction. */
+  readonly mayBePooled: () => boolean
   readonly onStatement?: (text: string) => void
   readonly onLeak?: (trace: string) => void
   /** After how long a lent connection is reported with the place that took it; 0 for never. */
@@ -43,6 +45,8 @@ type Done = (release?: Error | boolean) => void
 type ConnectCallback = (error: Error | undefined, client: pg.PoolClient | undefined, done: Done) => void
 type Lent = Member<PgConnection>
 
+/** A prepared statement that is not there, or is there already: the session is not the one that this client thinks. */
+const misnamed: ReadonlySet<unknown> = new Set(['26000', '42P05'])
 const resetTexts = { rollback: 'ROLLBACK', commit: 'COMMIT', discard: 'DISCARD ALL' } as const
 const noop = (): void => {}
 
@@ -56,6 +60,7 @@ export class TunedPool extends pg.Pool {
   readonly #ports: TunedPoolPorts
   readonly #drainMs: number
   readonly #timeoutMs: number
+  #namesStatements = true
 
   constructor (options: TunedPoolOptions, ports: TunedPoolPorts) {
     super({ max: options.size + options.overflow })
@@ -151,7 +156,7 @@ export class TunedPool extends pg.Pool {
   async #open (lost: (connection: PgConnection) => void, signal: AbortSignal, resetText: string): Promise<PgConnection> {
     for (let again = false; ; again = true) {
       const client = newClient(this, this.#ports.config())
-      const connection = new PgConnection(client, resetText)
+      const connection = new PgConnection(client, resetText, error => { this.#outdated(error) })
       // For life, and before the first byte: a backend may die at any moment, lent or not.
       client.on('error', () => { lost(connection) })
       client.once('end', () => { lost(connection) })
@@ -170,6 +175,12 @@ export class TunedPool extends pg.Pool {
         signal.removeEventListener('abort', cut)
       }
     }
+  }
+
+  /** A statement of some connection does not fit any more: those of the others neither, or names are of no use here. */
+  #outdated (error: Error): void {
+    if (!misnamed.has((error as { code?: unknown }).code)) this.#core.outdate()
+    else if (this.#ports.mayBePooled()) this.#namesStatements = false
   }
 
   #gone (client: pg.PoolClient, reason: GoneReason): void {
@@ -231,6 +242,7 @@ export class TunedPool extends pg.Pool {
 
   /** The usual case, an idle connection and an answer, costs one promise; everything else goes the long way. */
   #query (statement: string | TunedQueryConfig, values: unknown[] | undefined): Promise<unknown> {
+    if (!this.#namesStatements) statement = withoutName(statement)
     const deadline = (statement as TunedQueryConfig | null)?.deadline
     const untilMs = deadline?.atMs ?? this.#ports.clock.monotonic() + this.#timeoutMs
     const member = this.#core.tryAcquire()
@@ -258,9 +270,12 @@ export class TunedPool extends pg.Pool {
   }
 
   async #recover (error: unknown, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number): Promise<unknown> {
-    const idempotent = (statement as TunedQueryConfig | null)?.idempotent === true
-    await this.#pauseOrThrow(error, tries, idempotent, untilMs)
-    return await this.#queryAgain(statement, values, deadline, untilMs, tries + 1)
+    const nameless = isPlanOutdated(error) ? withoutName(statement) : statement
+    if (nameless === statement) {
+      const idempotent = (statement as TunedQueryConfig | null)?.idempotent === true
+      await this.#pauseOrThrow(error, tries, idempotent, untilMs)
+    } else if (!this.#retry.prepareAgain(tries)) throw error
+    return await this.#queryAgain(nameless, values, deadline, untilMs, tries + 1)
   }
 
   #send (member: Lent, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, done: QueryCallback): void {
@@ -299,6 +314,13 @@ export class TunedPool extends pg.Pool {
     }
     await stayAwake(new Promise<void>(resolve => { this.#ports.clock.setTimer(resolve, pauseMs) }))
   }
+}
+
+/** The same statement, to be prepared anew; itself where it has no name, or nothing but one. */
+function withoutName (statement: string | TunedQueryConfig): string | TunedQueryConfig {
+  if (typeof (statement as TunedQueryConfig | null)?.name !== 'string' || typeof (statement as TunedQueryConfig).text !== 'string') return statement
+  // As pg does, with the getters of its class, where it has one.
+  return Object.assign(Object.create(Object.getPrototypeOf(statement) as object | null) as TunedQueryConfig, statement, { name: undefined })
 }
 
 /** The clock's timers do not keep a process alive; somebody who waits for a connection does. */

@@ -11,6 +11,8 @@ type Health = 'good' | 'dead' | 'mute'
 class FakeConnection {
   transactionStatus: 'I' | 'T' | 'E' = 'I'
   settled = true
+  isOutdated = false
+  hasStatements = false
   health: Health = 'good'
   destroyed = false
   closed = false
@@ -22,8 +24,10 @@ class FakeConnection {
   async reset (): Promise<void> {
     await this.#answer()
     this.transactionStatus = 'I'
+    this.isOutdated = false
   }
 
+  outdate (): void { this.isOutdated ||= this.hasStatements }
   close (): void { this.closed = true; this.#world.open.delete(this) }
   destroy (): void { this.destroyed = true; this.#world.open.delete(this) }
   #answer (): Promise<void> {
@@ -215,6 +219,30 @@ t.test('what a failed statement says of its connection decides over the others',
   t.equal(w.core.stats().total, 0)
 })
 
+t.test('a connection on which statements are outdated forgets them before it is lent again, idle or lent when the table changed', async t => {
+  const w = new World()
+  const [idle, none, lent, last] = await w.takeAll(4)
+  for (const member of [idle, lent, last]) member!.connection.hasStatements = true
+  w.core.release(idle!, 'keep')
+  w.core.release(none!, 'keep')
+  last!.connection.isOutdated = true
+  w.core.outdate()
+  t.equal(w.core.stats().idle, 1, 'one that prepared nothing stays as it is')
+  w.core.release(lent!, 'keep')
+  t.match(w.core.stats(), { idle: 1, resets: 2 })
+  await w.clock.settle()
+  t.equal(w.core.stats().idle, 3)
+  for (const { connection } of [idle!, lent!]) t.notOk(connection.isOutdated)
+
+  w.core.outdate()
+  t.equal(w.core.stats().resets, 2, 'one change is told by many')
+  w.clock.advance(1000)
+  lent!.connection.health = 'dead'
+  w.core.outdate()
+  await w.clock.settle()
+  t.ok(lent!.connection.destroyed, 'one that cannot be rid of them is given up')
+})
+
 t.test('a refused connection fails those who wait for it; a full server lets them have what there is', async t => {
   const w = new World({ timeoutMs: 3000 })
   w.opening = 'refused'
@@ -317,6 +345,8 @@ t.test('retries are for failures of the connection, inside deadline, tries and b
   t.equal(retry.retries, 200)
   for (let n = 0; n < 11; n++) retry.succeeded()
   t.equal(retry.pauseMs(refused, 1, true, far), 25, 'ten successes pay for one more')
+  t.equal(retry.pauseMs({ code: '28P01', severity: 'FATAL' }, 1, true, far), null, 'what was withdrawn is never sent again')
+  t.strictSame([retry.prepareAgain(1), retry.prepareAgain(6)], [true, false])
 })
 
 t.test('model: whatever happens, nobody waits for ever, nothing is lent twice, and the limit holds', async t => {

@@ -16,7 +16,11 @@ export {
 export { outcomeOfThrown } from './thrown-outcome.js'
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
-export { databaseFailureOf, isOutage, type DatabaseFailure } from './database-failure.js'
+export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
+export { StatementNames } from './statement-names.js'
+export { withdrawalOf, type Withdrawal } from './withdrawal.js'
+export { Withdrawals, type WithdrawalLogger } from './withdrawals.js'
+export { sourceFailureOf } from './source-failure.js'
 export { hubOptionRules, type HubOptionValues, type RefusalFormat, type RefuseRule, type SessionHubOptions } from './hub-options.js'
 export { compileRouteSession, defaultRouteSession, type RouteSession } from './route-session.js'
 export {

@@ -11,6 +11,8 @@ export interface StatementConfig {
   readonly query_timeout?: number
   /** By when it must have been answered: a pool that knows deadlines does not queue the statement for longer; others ignore it. */
   readonly deadline?: Deadline
+  /** Whether a second execution does no harm: a pool that knows of it sends the statement again when its connection is cut in flight; others ignore it. */
+  readonly idempotent?: boolean
   /** How values are read; here always as the text that the server sent. */
   readonly types?: { getTypeParser (...type: never[]): (value: never) => unknown }
 }

@@ -5,8 +5,8 @@ import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
-  isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
-  SourceUnavailable, splitSessionKey, startDeadline, systemClock, text, userOutcome, withDefault, withinDeadline,
+  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
+  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome
 } from '../src/core.js'
 
@@ -212,23 +212,159 @@ t.test('provider timestamps order as instants do', async t => {
   t.ok(at('2024-01-02T05:00:00+02:00') < at('2024-01-02T03:30:00Z'))
 })
 
+const failed = (fields: object): Error => Object.assign(new Error('x'), fields)
+
 t.test('failures of the database fall into the classes of what may be done about them', async t => {
   const classes = {
     unsent: ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', '57P03', '53300', '08001', '08004'],
     severed: ['57P01', '57P02', '25P03', '57P05', '08003', '08006', '08007', 'ECONNRESET', 'EPIPE'],
     aborted: ['40001', '40P01', '55P03', '57014'],
+    outdated: ['26000', '42P05'],
     demoted: ['25006'],
     exhausted: ['53100', '53200', '58030', '53400'],
-    rejected: ['22001', '23505', '42P01', '28P01', '08P01', '0A000'],
+    withdrawn: ['ERR_TLS_CERT_ALTNAME_INVALID', 'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED'],
+    rejected: ['22001', '22P02', '23505', '42P01', '42501', '42703', '3F000', '42601', '28P01', '3D000', '55000', '55006', '08P01', '0A000'],
     unknown: ['XX000', 'EWEIRD', 'P0001']
   }
-  for (const [failure, codes] of Object.entries(classes)) for (const code of codes) t.equal(databaseFailureOf(Object.assign(new Error('x'), { code })), failure, code)
+  for (const [failure, codes] of Object.entries(classes)) for (const code of codes) t.equal(databaseFailureOf(failed({ code })), failure, code)
   t.equal(databaseFailureOf(new Error('timeout exceeded when trying to connect')), 'unsent')
   t.equal(databaseFailureOf(new Error('Connection terminated unexpectedly')), 'severed')
   t.equal(databaseFailureOf(new Error('Query read timeout')), 'severed')
+  t.equal(databaseFailureOf(new Error('The server does not support SSL connections')), 'withdrawn')
   t.equal(databaseFailureOf({ databaseFailure: 'severed', code: '23505' }), 'severed', 'whoever knows better says so')
   for (const other of [null, 'ECONNREFUSED', {}, new Error('boom'), { databaseFailure: 'nonsense' }]) t.equal(databaseFailureOf(other), 'unknown')
-  t.strictSame((['unsent', 'severed', 'demoted', 'exhausted', 'aborted', 'rejected', 'unknown'] as const).map(isOutage), [true, true, true, true, false, false, false])
+  t.strictSame((['unsent', 'severed', 'demoted', 'exhausted', 'withdrawn', 'aborted', 'outdated', 'rejected', 'unknown'] as const).map(isOutage), [true, true, true, true, true, false, false, false, false])
+})
+
+t.test('what PostgreSQL refuses is withdrawn where a session begins, and of a source\'s own statements; everything else of the same codes is a defect', async t => {
+  const session = (code: string, more: object = {}): Error => failed({ code, severity: 'FATAL', file: 'postinit.c', ...more })
+  for (const code of ['28000', '28P01', '3D000', '55000', '42501']) {
+    t.equal(databaseFailureOf(session(code)), 'withdrawn', code)
+    t.equal(databaseFailureOf(session(code, { severity: 'ВАЖНО' })), 'withdrawn', `${code}: a server that speaks another language`)
+    t.equal(databaseFailureOf(session(code, { file: undefined })), 'withdrawn', `${code}: a pooler, which names no file`)
+  }
+  for (const code of ['22023', '42704', '55006']) t.equal(databaseFailureOf(session(code)), 'rejected', `${code}: a setting that is wrong`)
+
+  const statement = (code: string, more: object = {}): Error => failed({ code, severity: 'ERROR', file: 'parse_relation.c', ...more })
+  for (const code of ['42501', '42P01', '42703', '3F000']) {
+    t.equal(databaseFailureOf(statement(code), 'own'), 'withdrawn', code)
+    t.equal(databaseFailureOf(statement(code)), 'rejected', `${code}: of the app`)
+    t.equal(databaseFailureOf(statement(code, { where: 'PL/pgSQL function audit() line 1 at PERFORM' }), 'own'), 'rejected', `${code}: in a trigger of the app`)
+  }
+  for (const code of ['28000', '28P01', '3D000', '55000', '42601', '42883', '42804', '22P02', '22P05', '55006']) t.equal(databaseFailureOf(statement(code), 'own'), 'rejected', code)
+})
+
+t.test('a pooler that ends a client says nothing about the statement, unless it was for the startup parameters', async t => {
+  t.equal(databaseFailureOf(failed({ code: '08P01', severity: 'FATAL', message: 'server login has been failing, try again later' })), 'severed')
+  t.equal(databaseFailureOf(failed({ code: '08P01', severity: 'FATAL', message: 'unsupported startup parameter: statement_timeout' })), 'rejected')
+  t.equal(databaseFailureOf(failed({ code: '08P01', severity: 'FATAL', file: 'postgres.c' })), 'rejected', 'PostgreSQL itself')
+})
+
+t.test('a plan that does not fit any more is told by what PostgreSQL says in any language, and only of the statement itself', async t => {
+  const changed = { code: '0A000', severity: 'ERROR', message: 'cached plan must not change result type', routine: 'RevalidateCachedQuery' }
+  for (const error of [changed, { ...changed, message: 'zwischengespeicherter Plan darf den Ergebnistyp nicht ändern' }, { ...changed, routine: undefined }, { code: '26000' }, { code: '42P05' }]) {
+    t.equal(databaseFailureOf(failed(error)), 'outdated')
+    t.ok(isPlanOutdated(failed(error)))
+  }
+  const others = [{ ...changed, where: 'PL/pgSQL function f() line 1 at EXECUTE' }, { code: '0A000', message: 'not supported', routine: 'other' }, { code: '42P01' }, { code: '23505' }, { code: '42883', where: 'in f()' }]
+  for (const error of others) t.notOk(isPlanOutdated(failed(error)), JSON.stringify(error))
+  for (const code of ['42883', '42804']) {
+    t.ok(isPlanOutdated(failed({ code })), 'the types of its parameters were settled before')
+    t.equal(databaseFailureOf(failed({ code })), 'rejected', 'sent without a name it is a defect')
+  }
+  t.notOk(isPlanOutdated(null))
+})
+
+t.test('a statement goes under its name, once more without when its plan is outdated, and without any from the first sign of a pooler on', async t => {
+  const sent: Array<string | undefined> = []
+  const failures: object[] = []
+  const send = async ({ name }: { readonly name?: string }): Promise<string> => {
+    sent.push(name)
+    const failure = failures.shift()
+    if (failure !== undefined) throw failed(failure)
+    return 'rows'
+  }
+  const names = new StatementNames()
+  const sendAfter = async (...fail: object[]): Promise<unknown> => {
+    failures.push(...fail)
+    return await names.send('find', send).catch((error: { code: string }) => error.code)
+  }
+  const changed = { code: '0A000', routine: 'RevalidateCachedQuery' }
+  t.strictSame([await sendAfter(changed), sent.splice(0)], ['rows', ['find', undefined]])
+  t.strictSame([await sendAfter(changed, { code: '42P01' }), sent.splice(0)], ['42P01', ['find', undefined]])
+  t.strictSame([await sendAfter({ code: '42883' }, { code: '42883' }), sent.splice(0)], ['42883', ['find', undefined]])
+  t.strictSame([await sendAfter({ code: '23505' }), sent.splice(0)], ['23505', ['find']])
+  t.strictSame([await sendAfter({ code: '26000' }), sent.splice(0)], ['rows', ['find', undefined]])
+  t.strictSame([await sendAfter(), sent.splice(0)], ['rows', [undefined]])
+})
+
+t.test('a refusal is told in words: its code, what is refused, what to do; also when it is the cause of the failure', async t => {
+  const session = { severity: 'FATAL', file: 'auth.c' }
+  const refusals: ReadonlyArray<readonly [object, 'any' | 'own', string, RegExp, RegExp]> = [
+    [{ code: '28P01', ...session }, 'any', '28P01', /password/, /ALTER ROLE … PASSWORD/],
+    [{ code: '28000', ...session }, 'any', '28000', /may not log in/, /LOGIN.*pg_hba/],
+    [{ code: '28ABC', ...session }, 'any', '28ABC', /may not log in/, /LOGIN/],
+    [{ code: '3D000', ...session }, 'any', '3D000', /database does not exist/, /Create it/],
+    [{ code: '55000', ...session }, 'any', '55000', /no connections/, /ALLOW_CONNECTIONS/],
+    [{ code: '42501', ...session }, 'own', '42501', /may not connect/, /GRANT CONNECT/],
+    [{ code: '42501' }, 'own', '42501', /lacks a privilege/, /GRANT/],
+    [{ code: '42P01' }, 'own', '42P01', /a table/, /migrations/],
+    [{ code: '42703' }, 'own', '42703', /a column/, /name/],
+    [{ code: '3F000' }, 'own', '3F000', /a schema/, /name/],
+    [{ code: 'CERT_HAS_EXPIRED' }, 'any', 'CERT_HAS_EXPIRED', /certificate/, /sslrootcert/],
+    [{ message: 'The server does not support SSL connections' }, 'any', 'TLS', /no TLS/, /sslmode=disable/],
+    [{ message: 'SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string' }, 'any', 'SASL', /password/, /function/]
+  ]
+  for (const [fields, author, code, reason, remedy] of refusals) {
+    t.match(withdrawalOf(failed(fields), author), { code, reason, remedy }, code)
+    t.match(withdrawalOf(new Error('no connection', { cause: failed(fields) }), author), { code, reason })
+  }
+  const circular = failed({})
+  Object.assign(circular, { cause: circular })
+  for (const error of [null, circular, failed({ code: '42P01' }), failed({ code: 'ECONNREFUSED' })]) t.equal(withdrawalOf(error), null)
+})
+
+t.test('a source answers SourceUnavailable where its database is not to be had, and judges every other failure itself', async t => {
+  const refused = failed({ code: '42P01' })
+  t.match(sourceFailureOf(refused), { code: 'ORI_SOURCE_UNAVAILABLE', message: 'PostgreSQL refuses: a table is not there, or not on the search path (42P01)', cause: refused })
+  t.match(sourceFailureOf(failed({ code: 'ECONNRESET' })), { message: 'The database cannot be reached' })
+  const late = new SourceUnavailable('late')
+  t.equal(sourceFailureOf(late), late)
+  for (const code of ['23505', '42601', '40001', '0A000']) t.equal(sourceFailureOf(failed({ code })), null)
+})
+
+t.test('a refusal is logged when it begins, once a minute while it lasts, and when it is over, whatever the number of requests', async t => {
+  const clock = new ManualClock()
+  const lines: string[] = []
+  const withdrawals = new Withdrawals('source', {
+    error: (details, message) => { lines.push(`error ${JSON.stringify(details)} ${message}`) },
+    info: (_details, message) => { lines.push(`info ${message}`) }
+  }, clock)
+  const said = (): string[] => lines.splice(0)
+  withdrawals.failed('reading', failed({ code: '23505' }))
+  withdrawals.answered('reading')
+  t.strictSame(said(), [])
+  for (let request = 0; request < 100; request++) withdrawals.failed('reading', failed({ code: '42501' }))
+  withdrawals.failed('writing', failed({ code: '42P01' }))
+  t.match(said(), [
+    /^error .*"code":"42501".* source: PostgreSQL refuses reading: the role lacks a privilege \(42501\)\. Known users are served, marked stale\. GRANT/,
+    /^error .* PostgreSQL refuses writing: .*\(42P01\)/
+  ])
+  t.match(withdrawals.of('reading'), { code: '42501' })
+  clock.advance(59_999)
+  withdrawals.failed('reading', failed({ code: '42501' }))
+  t.strictSame(said(), [])
+  clock.advance(1)
+  withdrawals.failed('reading', failed({ code: '42501' }))
+  t.equal(said().length, 1)
+  for (let request = 0; request < 100; request++) {
+    withdrawals.answered('reading')
+    withdrawals.failed('reading', failed({ code: '42501' }))
+  }
+  t.match(said(), ['info source: PostgreSQL does not refuse reading any more'], 'what comes and goes is not told each time')
+  t.ok(withdrawals.of('reading') !== null && withdrawals.of('writing') !== null)
+  withdrawals.answered('writing')
+  t.equal(withdrawals.of('writing'), null)
 })
 
 t.test('options are read by their rules into a frozen whole', async t => {

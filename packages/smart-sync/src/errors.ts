@@ -32,7 +32,7 @@ export const errors: SmartSyncErrors = {
   RowRefused: createError('ORI_SYNC_ROW_REFUSED',
     'The users table refused a user (%s). The rule: every column that smart-sync does not fill needs a default or must accept null. See the cause, and mend the table.', 500),
   StatementRefused: createError('ORI_SYNC_STATEMENT_REFUSED',
-    'The database refused a statement of smart-sync (%s). The rule: the tables are as the migrations make them, and the role may read and write them. See the cause; run the migrations, or grant the privileges.', 500),
+    'The database refused a statement of smart-sync (%s). The rule: the tables are as the migrations make them. See the cause; run the migrations, or mend the table.', 500),
   ProfileRefused: createError('ORI_SYNC_PROFILE_REFUSED',
     'The option "parseProfile" threw. The rule: it answers with the profile for whatever JSON object the column profile_data holds. See the cause.', 500),
   ProviderRefused: createError('ORI_SYNC_PROVIDER_REFUSED',

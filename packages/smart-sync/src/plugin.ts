@@ -1,4 +1,4 @@
-import { scopePool, sessionHub, splitSessionKey, startDeadline, type PoolLike, type SessionKey, type UserRecord } from '@orientor/session-contract'
+import { scopePool, sessionHub, splitSessionKey, startDeadline, Withdrawals, type PoolLike, type SessionKey, type UserRecord } from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ClerkProvider } from './clerk/clerk-provider.js'
@@ -37,6 +37,8 @@ declare module 'fastify' {
 }
 
 const name = '@orientor/smart-sync'
+// What may be refused.
+const placing = 'to put the tables in place'
 // Below the 10 s that Fastify gives a plugin to become ready.
 const startPatienceMs = 5000
 
@@ -45,15 +47,21 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   const { tables, harmlessTriggers, clock, random } = options
   const hub = sessionHub(fastify)
 
+  const withdrawals = new Withdrawals('smart-sync', fastify.log, clock)
+
   let found: PoolLike | undefined
   const pool = (): PoolLike => (found ??= options.pool ?? decoratedPool(fastify))
   const gate = new TablesGate({
     migrate: async signal => { if (options.migrate) await migrate({ pool: pool(), tables, clock, signal }) },
     clock,
     random,
-    onFailure: error => { fastify.log.warn({ err: error }, 'the tables of smart-sync are not in place yet; trying again') }
+    onFailure: error => {
+      withdrawals.failed(placing, error)
+      fastify.log.warn({ err: error }, 'the tables of smart-sync are not in place yet; trying again')
+    }
   })
-  const store = new PostgresUserStore({ pool: () => { gate.pass(); return pool() }, tables, harmlessTriggers, clock, random })
+  const store = new PostgresUserStore({ pool: () => { gate.pass(); return pool() }, tables, harmlessTriggers, clock, random, withdrawals })
+  gate.opened.then(() => { withdrawals.answered(placing) }, () => {})
   // Whoever needs the tables first begins: the hooks of the plugins run in the order of their registration.
   let starting: Promise<void> | undefined
   const ready = (): Promise<void> => (starting ??= gate.start(startPatienceMs))

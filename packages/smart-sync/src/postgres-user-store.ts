@@ -1,10 +1,11 @@
 import {
-  databaseFailureOf, isOutage, pause, SourceUnavailable, withinDeadline, type Clock, type Deadline, type PoolLike, type SessionKey, type WatchedTable
+  databaseFailureOf, pause, sourceFailureOf, SourceUnavailable, StatementNames, withinDeadline, Withdrawals, type Clock, type Deadline, type PoolLike,
+  type SessionKey, type WatchedTable, type Withdrawal
 } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Observation } from './observation.js'
 import { findUsers, findValues } from './sql/find-users.js'
-import { statement, type Statement } from './sql/statement.js'
+import type { Statement } from './sql/statement.js'
 import { touchUsers, touchValues } from './sql/touch-users.js'
 import { upsertUsers, upsertValues } from './sql/upsert-users.js'
 import { userOfRow, watchedUsers, type UserRow } from './sql/user-row.js'
@@ -21,21 +22,25 @@ export interface PostgresUserStoreOptions {
   readonly clock: Clock
   /** From 0 to below 1, as Math.random(). */
   readonly random: () => number
+  /** Takes note of what PostgreSQL refuses. Default: tells no log. */
+  readonly withdrawals?: Withdrawals
 }
 
-const what = 'The users table'
+const table = 'The users table'
+// What may be refused.
+const reading = 'to read users'
+const writing = 'to write users'
+const noting = 'to note when users were compared'
+const silent = { error: (): void => {}, info: (): void => {} }
 const mostRetries = 5
 const firstBackoffMs = 10
-// A prepared statement that is there already, or is not there: its name was used on another connection than this client thinks.
-const misnamed: readonly string[] = ['42P05', '26000']
 const asSent = { getTypeParser: () => (text: string): string => text }
 
 /**
  * The users table in PostgreSQL (14 or later). A statement that lost against another transaction (serialization failure, deadlock, lock
  * timeout) is sent again, at most five times with full jitter, as long as the deadline allows: each is a transaction of its own, and idempotent.
  *
- * Statements are prepared once per connection. Behind a pooler that gives out another connection for each transaction that cannot be kept up: with
- * the first sign of one, statements are sent without a name from then on.
+ * Statements are prepared once per connection, and anew when a table changed; see StatementNames.
  */
 export class PostgresUserStore implements UserStore {
   readonly maxWrites: number = 200
@@ -46,17 +51,21 @@ export class PostgresUserStore implements UserStore {
   readonly #find: Statement
   readonly #upsert: Statement
   readonly #touch: Statement
-  readonly #ping: Statement = statement('ping', 'SELECT 1')
+  /** The same, but not counted. */
+  readonly #ping: Statement
+  readonly #withdrawals: Withdrawals
   #statements = 0
-  #namesStatements = true
+  readonly #names = new StatementNames()
 
-  constructor ({ pool, tables, harmlessTriggers = [], clock, random }: PostgresUserStoreOptions) {
+  constructor ({ pool, tables, harmlessTriggers = [], clock, random, withdrawals = new Withdrawals('', silent, clock) }: PostgresUserStoreOptions) {
     this.#pool = pool
     this.#clock = clock
     this.#random = random
+    this.#withdrawals = withdrawals
     this.#find = findUsers(tables.users)
     this.#upsert = upsertUsers(tables)
     this.#touch = touchUsers(tables.users)
+    this.#ping = { ...this.#find }
     this.watches = Object.freeze([watchedUsers(tables.users, harmlessTriggers)])
   }
 
@@ -65,14 +74,19 @@ export class PostgresUserStore implements UserStore {
     return this.#statements
   }
 
+  /** What PostgreSQL refuses now of what is written; null when nothing is, as far as is known. */
+  get refusedWrites (): Withdrawal | null {
+    return this.#withdrawals.of(writing) ?? this.#withdrawals.of(noting)
+  }
+
   async find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>> {
-    const rows = await this.#run(this.#find, findValues(keys), deadline)
+    const rows = await this.#run(reading, this.#find, findValues(keys), deadline)
     return new Map(rows.map(row => userOfRow(row)).map(user => [user.key, user]))
   }
 
   async write (observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<WriteResult> {
     try {
-      const rows = await this.#run(this.#upsert, upsertValues(observations, syncedAtMs), deadline)
+      const rows = await this.#run(writing, this.#upsert, upsertValues(observations, syncedAtMs), deadline)
       const written = rows.map((row): WrittenUser => ({ user: userOfRow(row), created: row['created'] === 't' }))
       return { kind: 'done', written: new Map(written.map(one => [one.user.key, one])) }
     } catch (error) {
@@ -85,27 +99,28 @@ export class PostgresUserStore implements UserStore {
   }
 
   async touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<void> {
-    await this.#run(this.#touch, touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
+    await this.#run(noting, this.#touch, touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
   }
 
+  /** Reads nobody, but all the same: whoever may not read the table, or finds another one, is told. */
   async ping (deadline: Deadline): Promise<void> {
-    await this.#run(this.#ping, [], deadline)
+    await this.#run(reading, this.#ping, findValues([]), deadline)
   }
 
-  async #run (prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
+  /** @param what - is tried, for the log when it is refused */
+  async #run (what: string, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     for (let retries = 0; ; retries++) {
       try {
-        return await this.#send(prepared, values, deadline)
+        const rows = await this.#names.send(prepared.name, named => this.#send(named, prepared, values, deadline))
+        this.#withdrawals.answered(what)
+        return rows
       } catch (error) {
-        if (error instanceof SourceUnavailable) throw error
-        // It was not even looked at, so it can be sent again whatever it does.
-        if (misnamed.includes(sqlStateOf(error)) && retries < mostRetries) {
-          this.#namesStatements = false
-          continue
+        const unavailable = sourceFailureOf(error)
+        if (unavailable !== null) {
+          this.#withdrawals.failed(what, unavailable)
+          throw unavailable
         }
-        const failure = databaseFailureOf(error)
-        if (isOutage(failure)) throw new SourceUnavailable('The database cannot be reached', { cause: error })
-        if (failure !== 'aborted') throw new errors.StatementRefused(placeOf(error), { cause: error })
+        if (databaseFailureOf(error, 'own') !== 'aborted') throw new errors.StatementRefused(placeOf(error), { cause: error })
         // 57014: the statement was cancelled, most often by statement_timeout; the next one would be as slow.
         if (sqlStateOf(error) === '57014' || retries === mostRetries) throw new SourceUnavailable('The database did not complete a statement', { cause: error })
         await pause(this.#clock, this.#random() * firstBackoffMs * 2 ** retries, deadline.signal)
@@ -113,13 +128,13 @@ export class PostgresUserStore implements UserStore {
     }
   }
 
-  async #send (prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
+  async #send (named: { readonly name?: string }, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     const leftMs = Math.ceil(deadline.atMs - this.#clock.monotonic())
-    if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
+    if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${table} was not asked: no time is left`)
     const pool = this.#pool()
     if (prepared !== this.#ping) this.#statements++
-    const sent = pool.query({ ...this.#namesStatements && { name: prepared.name }, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline })
-    return (await withinDeadline(sent, deadline, what)).rows as readonly UserRow[]
+    const sent = pool.query({ ...named, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline, idempotent: true })
+    return (await withinDeadline(sent, deadline, table)).rows as readonly UserRow[]
   }
 }
 

@@ -6,6 +6,7 @@ import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fast
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import smartSyncDefault, { errors, smartSync, type PoolLike, type SmartSync, type SmartSyncOptions } from '../src/index.js'
+import { migrate } from '../src/migrate.js'
 
 const issuer = 'https://idp.example'
 
@@ -141,9 +142,15 @@ t.test('the plugin', t => {
     await app.ready()
     await app.smartSync.migrated
     t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_class WHERE relname = 'users'")).rows[0].n, 0)
-    t.equal((await get('user_a')).statusCode, 500)
+    t.equal((await get('user_a')).statusCode, 503)
+    t.match(await componentOf(hub).health(), { status: 'unhealthy', reason: 'PostgreSQL refuses: a table is not there, or not on the search path (42P01)' })
+    await t.rejects(app.smartSync.sync(sessionKey(issuer, 'user_a')), { code: 'ORI_SOURCE_UNAVAILABLE' })
+    await migrate({ pool })
+    t.equal((await get('user_a')).statusCode, 200)
     t.match(await componentOf(hub).health(), { status: 'healthy' })
-    await t.rejects(app.smartSync.sync(sessionKey(issuer, 'user_a')), { code: 'ORI_SYNC_STATEMENT_REFUSED' })
+    await pool.query('ALTER TABLE user_tombstones RENAME TO gone')
+    t.equal((await get('user_b')).statusCode, 503)
+    t.match(await componentOf(hub).health(), { status: 'degraded', reason: /^PostgreSQL refuses to write users: .*42P01/ })
   })
 
   t.test('comes up without its database, says so, and recovers by itself', async t => {
@@ -209,7 +216,7 @@ t.test('the plugin', t => {
   })
 
   t.test('is unhealthy when the database refuses statements', async t => {
-    const refusing = { query: async () => { throw Object.assign(new Error('permission denied'), { code: '42501' }) }, connect: async () => { throw new Error('not used') } }
+    const refusing = { query: async () => { throw Object.assign(new Error('odd'), { code: '42601' }) }, connect: async () => { throw new Error('not used') } }
     const { app, hub } = await appWith(t, { pool: refusing, migrate: false })
     await app.ready()
     t.match(await componentOf(hub).health(), { status: 'unhealthy', reason: 'The database refuses statements' })

@@ -1,5 +1,5 @@
 import {
-  createIdentity, sessionKey, SourceUnavailable, startDeadline, systemClock, type Deadline, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord
+  createIdentity, sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type Deadline, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord
 } from '@orientor/session-contract/core'
 import { ManualClock, startPostgres, testDatabase } from '@orientor/test-kit'
 import fc from 'fast-check'
@@ -429,8 +429,53 @@ t.test('the store', t => {
     t.notMatch((refused as Error).message, /secret/)
     await pool.query('ALTER TABLE users DROP COLUMN required')
     t.match(await one(syncOn(pool), request('user_b', { given_name: 'x'.repeat(20) }), deadline).catch((error: unknown) => error), { code: 'ORI_SYNC_ROW_REFUSED', message: /constraint short/ })
-    await pool.query('DROP TABLE user_tombstones')
-    t.match(await one(syncOn(pool), request('user_c'), deadline).catch((error: unknown) => error), { code: 'ORI_SYNC_STATEMENT_REFUSED', message: /42P01/ })
+    await pool.query('CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM FROM missing; RETURN NEW; END $$; CREATE TRIGGER audit BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION audit()')
+    t.match(await one(syncOn(pool), request('user_c'), deadline).catch((error: unknown) => error), { code: 'ORI_SYNC_STATEMENT_REFUSED', message: /42P01/ }, 'a table that a trigger of the app misses')
+  })
+
+  t.test('what is refused for now is unavailable: of reading, of writing, and of whatever is known of it', async t => {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    const lines: string[] = []
+    const withdrawals = new Withdrawals('sync', { error: (_details, message) => { lines.push(message) }, info: (_details, message) => { lines.push(message) } }, systemClock)
+    const store = new PostgresUserStore({ pool: () => pool, tables: defaultTableNames, clock: systemClock, random: () => 0, withdrawals })
+    const sync = syncOn(pool, { store })
+    const deadline = deadlineIn(t, 5000)
+    await one(sync, request('user_a', { given_name: 'Ada' }), deadline)
+    await pool.query('ALTER TABLE user_tombstones RENAME TO gone')
+    await t.rejects(one(sync, request('user_b'), deadline), { code: 'ORI_SOURCE_UNAVAILABLE', message: 'PostgreSQL refuses: a table is not there, or not on the search path (42P01)' })
+    t.match(await one(sync, request('user_a', { given_name: 'Augusta', updated_at: 1_700_000_000 }, { force: true }), deadline), { sync: 'failed', user: { firstName: 'Ada' } }, 'who is known is served')
+    t.match(store.refusedWrites, { code: '42P01' })
+    await store.ping(deadline)
+    t.match(lines.splice(0), [/^sync: PostgreSQL refuses to write users: .*42P01/])
+    await pool.query('ALTER TABLE gone RENAME TO user_tombstones; ALTER TABLE users RENAME TO gone')
+    await t.rejects(store.ping(deadline), SourceUnavailable)
+    await t.rejects(async () => { await store.find([request('user_a')], deadline) }, SourceUnavailable)
+    await pool.query('ALTER TABLE gone RENAME TO users')
+    await one(sync, request('user_b'), deadline)
+    t.equal(store.refusedWrites, null)
+    t.match(lines, [/refuses to read users/, /does not refuse to read users any more/, /does not refuse to write users any more/])
+  })
+
+  t.test('a table that changes under prepared statements fails none of them, on any connection of a stock pool', async t => {
+    const { pool } = await pools(t, 4)
+    await migrate({ pool })
+    const sync = syncOn(pool)
+    const all = async (): Promise<void> => {
+      const records = await Promise.all(Array.from({ length: 16 }, async (_, n) => await one(sync, request(`user_${n}`, {}, { force: true }), deadlineIn(t, 5000))))
+      t.ok(records.every(({ kind }) => kind === 'active'))
+    }
+    for (const change of [
+      'SELECT 1',
+      'ALTER TABLE users ALTER COLUMN email TYPE varchar(320)',
+      'ALTER TABLE users ALTER COLUMN id TYPE integer',
+      'ALTER TABLE users ADD COLUMN plan text',
+      'BEGIN; ALTER TABLE users RENAME TO before; CREATE TABLE users (LIKE before INCLUDING ALL); INSERT INTO users SELECT * FROM before; ALTER TABLE users ALTER COLUMN first_name TYPE varchar(99); COMMIT'
+    ]) {
+      await pool.query(change)
+      await all()
+      await all()
+    }
   })
 
   t.test('a statement that lost a race is sent again, five times at most; a cancelled one is not', async t => {
@@ -667,12 +712,28 @@ t.test('a user whom a trigger of the app refuses does not take the others of the
   t.match((settled[1] as PromiseRejectedResult).reason, { code: 'ORI_SYNC_ROW_REFUSED' })
 })
 
-t.test('the deadline of a load goes down to the pool with each statement', async t => {
+t.test('the deadline of a load goes down to the pool with each statement, and that a second execution does no harm', async t => {
   const { pool, counted } = await pools(t)
   await migrate({ pool: pool as PoolLike })
-  const deadlines: unknown[] = []
-  const sync = syncOn({ connect: counted.connect, query: async statement => { deadlines.push(statement.deadline); return await counted.query(statement) } })
+  const sent: StatementConfig[] = []
+  // Each is executed twice, as by a pool whose connection was cut before the answer came.
+  const twice: PoolLike = {
+    connect: counted.connect,
+    query: async statement => {
+      sent.push(statement)
+      await counted.query(statement)
+      return await counted.query(statement)
+    }
+  }
+  const provider = { now: 1_700_000_000_000 }
+  const sync = syncOn(twice, { forceSyncAfterMs: 1, provider: providerOf(() => ({ kind: 'found', profile, version: provider.now })) })
   const deadline = deadlineIn(t, 5000)
-  await sync.load([request('user_a')], deadline)[0]
-  t.strictSame(deadlines, [deadline, deadline])
+  const load = async (): Promise<UserRecord> => await one(sync, request('user_a', {}, { force: true }), deadline)
+  t.match(await load(), { kind: 'active', revision: 1 })
+  provider.now++
+  t.match(await load(), { kind: 'active', revision: 2 })
+  await new Promise(resolve => { setTimeout(resolve, 5) })
+  t.match(await load(), { kind: 'active', revision: 2, sync: 'skipped' })
+  t.ok(sent.length >= 6 && sent.every(statement => statement.deadline === deadline && statement.idempotent === true))
+  t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 1)
 })

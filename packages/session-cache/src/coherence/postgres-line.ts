@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Socket } from 'node:net'
-import { databaseFailureOf, type UserChange } from '@orientor/session-contract/core'
+import { databaseFailureOf, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
 import pg from 'pg'
 import { errors } from '../errors.js'
 import { heartbeatSql, watchedOf } from '../sql/heartbeat.js'
@@ -194,6 +194,8 @@ const standby = 'The server is a standby, where nothing is announced'
 function reasonOf (error: unknown): string {
   const failure = databaseFailureOf(error)
   if (failure === 'demoted') return standby
+  const withdrawal = withdrawalOf(error)
+  if (withdrawal !== null) return `PostgreSQL refuses the connection that listens: ${withdrawal.reason} (${withdrawal.code}). ${withdrawal.remedy}`
   const { code } = (error ?? {}) as { code?: unknown }
   return `The connection ${failure === 'unsent' ? 'could not be made' : 'failed'}${typeof code === 'string' && /^\w{1,40}$/.test(code) ? ` (${code})` : ''}`
 }

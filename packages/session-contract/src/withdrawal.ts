@@ -1,0 +1,59 @@
+import { databaseFailureOf, type StatementAuthor } from './database-failure.js'
+
+/** A refusal of PostgreSQL that lasts until somebody mends it, in words. */
+export interface Withdrawal {
+  /** SQLSTATE, or Node.js's code for a certificate that is not accepted; the first word of the driver where that has no code. */
+  readonly code: string
+  /** What is refused: part of a sentence, without names and values. */
+  readonly reason: string
+  /** What whoever runs the service may do about it: one sentence. */
+  readonly remedy: string
+}
+
+type Words = readonly [reason: string, remedy: string]
+
+const sessions: Readonly<Record<string, Words>> = {
+  '28P01': ['the password of the role is not accepted', 'Give the connection the current password, or set the one it has with ALTER ROLE … PASSWORD'],
+  28000: ['the role may not log in', 'Let it in: ALTER ROLE … LOGIN, or a line for it in pg_hba.conf'],
+  '3D000': ['the database does not exist', 'Create it, or mend its name in the connection string'],
+  55000: ['the database takes no connections', 'Let them in: ALTER DATABASE … ALLOW_CONNECTIONS true'],
+  42501: ['the role may not connect to the database', 'Let it in: GRANT CONNECT ON DATABASE … TO …']
+}
+const statements: Readonly<Record<string, Words>> = {
+  42501: ['the role lacks a privilege', 'GRANT what the cause names to the role'],
+  '42P01': ['a table is not there, or not on the search path', 'Run the migrations, put the table back, or mend its name or the search path of the role'],
+  42703: ['a column is not there', 'Run the migrations, put the column back, or mend its name'],
+  '3F000': ['a schema is not there', 'Put it back, or mend its name']
+}
+const certificate: Words = ['the certificate of the server, or ours, is not accepted', 'Renew it, or give the certificate of who signed it as "ssl.ca" or "sslrootcert"']
+const noTls: Words = ['the server speaks no TLS', 'Turn "ssl" on at the server, or write sslmode=disable']
+const noPassword: Words = ['a password is wanted, and none that is a string was given', 'Give one, or a function that answers with one']
+
+/** How deep errors are looked into for their cause. */
+const mostCauses = 5
+
+/**
+ * The refusal that a failure is, or that is the cause of one; null when there is none.
+ *
+ * @param author - as databaseFailureOf() takes it
+ */
+export function withdrawalOf (error: unknown, author: StatementAuthor = 'any'): Withdrawal | null {
+  let failed: unknown = error
+  for (let depth = 0; depth < mostCauses && typeof failed === 'object' && failed !== null; depth++) {
+    if (databaseFailureOf(failed, author) === 'withdrawn') return told(failed)
+    failed = (failed as { cause?: unknown }).cause
+  }
+  return null
+}
+
+function told (error: object): Withdrawal {
+  const { code, message } = error as { code?: unknown, message?: unknown }
+  if (typeof code !== 'string') return String(message).startsWith('SASL') ? withdrawal('SASL', noPassword) : withdrawal('TLS', noTls)
+  // Whoever the author is, only the beginning of a session is refused.
+  const isSession = databaseFailureOf(error) === 'withdrawn'
+  return withdrawal(code, (isSession ? sessions : statements)[code] ?? (/^28/.test(code) ? sessions['28000']! : certificate))
+}
+
+function withdrawal (code: string, [reason, remedy]: Words): Withdrawal {
+  return Object.freeze({ code, reason, remedy })
+}

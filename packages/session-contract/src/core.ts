@@ -8,6 +8,7 @@ export type { ActiveRecord, BarredRecord, LoadedUser, SessionExtra, SessionProfi
 export { SourceUnavailable, type LoadRequest, type SourceScope, type UserChange, type UserSource, type WatchedTable } from './user-source.js'
 export type { ClientLike, PoolLike, Queryable, StatementConfig } from './pool-like.js'
 export { pause, withinDeadline } from './within-deadline.js'
+export { quotedName, sqlLiteral } from './quoted.js'
 export {
   anonymous, failed, identified, isRevoked, outcomeOf, refused, revoked, unavailable, userOutcome,
   type AnonymousOutcome, type FailedOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome,

@@ -213,9 +213,11 @@ t.test('the gate before the tables', t => {
       clock,
       random: () => 0,
       onFailure: error => { failures.push(error) },
-      migrate: async () => {
+      onPrepared: () => {},
+      prepare: async () => {
         const outcome = outcomes.shift() ?? null
         if (outcome !== null) throw outcome
+        return { adoption: { isReadable: true, refusals: [], warnings: [] }, failure: null }
       }
     })
     return { clock, gate, failures }
@@ -250,7 +252,16 @@ t.test('the gate before the tables', t => {
   t.test('does not keep the server waiting for a database that hangs', async t => {
     const clock = new ManualClock()
     let finish = (): void => {}
-    const gate = new TablesGate({ clock, random: () => 0, onFailure: () => {}, migrate: async () => { await new Promise<void>(resolve => { finish = resolve }) } })
+    const gate = new TablesGate({
+      clock,
+      random: () => 0,
+      onFailure: () => {},
+      onPrepared: () => {},
+      prepare: async () => {
+        await new Promise<void>(resolve => { finish = resolve })
+        return { adoption: { isReadable: true, refusals: [], warnings: [] }, failure: null }
+      }
+    })
     const started = gate.start(5000)
     clock.advance(5000)
     await started

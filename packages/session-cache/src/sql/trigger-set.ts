@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { WatchedTable } from '@orientor/session-contract/core'
+import { quotedName, type WatchedTable } from '@orientor/session-contract/core'
 import { announcingBody } from './announcing-body.js'
-import { quotedName } from './quoted.js'
 
 /** What announces the changes of one table. */
 export interface TableTriggers {

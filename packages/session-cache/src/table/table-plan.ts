@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import { invalidOption } from '@orientor/session-contract/core'
-import { quotedName } from '../sql/quoted.js'
+import { invalidOption, quotedName } from '@orientor/session-contract/core'
 import type { ColumnFacts, TableFacts } from '../sql/table-facts.js'
 import { owner, type TableSourceConfig } from './table-source-options.js'
 

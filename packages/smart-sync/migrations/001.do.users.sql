@@ -1,5 +1,5 @@
 -- The users table: made when there is none, else completed. What was done is noted on the revision trigger, for the way back.
--- Columns are added with constant defaults only, which rewrites nothing.
+-- Columns are added with constant defaults only, which rewrites nothing. It is run again when other columns are needed, and then adds to the note.
 DO $migration$
 DECLARE
   target regclass := to_regclass({{users:text}});
@@ -8,6 +8,9 @@ DECLARE
   relaxed text[] := '{}';
   made_constraint boolean := false;
   needed record;
+  note jsonb := coalesce((
+    SELECT obj_description(t.oid, 'pg_trigger')::jsonb FROM pg_trigger AS t WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}}
+  ), '{}');
 BEGIN
   IF created THEN
     CREATE TABLE {{users}} ({{newId}});
@@ -43,8 +46,14 @@ BEGIN
   END IF;
 
   -- Its columns and its body come with 003.
-  CREATE OR REPLACE FUNCTION {{revisionFunction}}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-  CREATE TRIGGER {{revisionTrigger}} BEFORE UPDATE ON {{users}} FOR EACH ROW EXECUTE FUNCTION {{revisionFunction}}();
-  EXECUTE format({{revisionNote:text}}, jsonb_build_object(
-    'created', created, 'added', to_jsonb(added), 'relaxed', to_jsonb(relaxed), 'constraint', made_constraint, 'reads', '[]'::jsonb));
+  IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}}) THEN
+    CREATE OR REPLACE FUNCTION {{revisionFunction}}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER {{revisionTrigger}} BEFORE UPDATE ON {{users}} FOR EACH ROW EXECUTE FUNCTION {{revisionFunction}}();
+    note := '{"reads": []}';
+  END IF;
+  EXECUTE format({{revisionNote:text}}, note || jsonb_build_object(
+    'created', coalesce((note ->> 'created')::boolean, false) OR created,
+    'added', coalesce(note -> 'added', '[]') || to_jsonb(added),
+    'relaxed', coalesce(note -> 'relaxed', '[]') || to_jsonb(relaxed),
+    'constraint', coalesce((note ->> 'constraint')::boolean, false) OR made_constraint));
 END $migration$;

@@ -77,6 +77,11 @@ export function completionFlaws (table: UsersTable, facts: TableFacts): readonly
   return [...own, ...typeFlaws(table, facts).filter(({ isReadable }) => !isReadable)]
 }
 
+/** Whether every column that smart-sync needs is there. */
+export function isComplete (table: UsersTable, facts: TableFacts): boolean {
+  return neededColumns(table).every(({ name }) => columnOf(facts, name) !== undefined)
+}
+
 /**
  * Judges a users table as strictly as the statements will be. Pure.
  *

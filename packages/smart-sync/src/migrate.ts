@@ -2,10 +2,10 @@ import {
   databaseFailureOf, isOutage, pause, SourceUnavailable, systemClock, type ClientLike, type Clock, type PoolLike
 } from '@orientor/session-contract/core'
 import Postgrator from 'postgrator'
-import { completionFlaws, sentenceOf, type Adoption } from './adoption.js'
+import { completionFlaws, isComplete, sentenceOf, type Adoption } from './adoption.js'
 import { errors } from './errors.js'
 import { inspect, readFacts } from './inspect.js'
-import { filledScript, needsFacts, scriptPattern } from './migration-scripts.js'
+import { completingScript, filledScript, needsFacts, scriptPattern } from './migration-scripts.js'
 import { revisionTrigger } from './sql/revision-trigger.js'
 import { bareTable, quotedTable, type TableNames } from './table-names.js'
 import { resolveUsersTable, type UsersTable, type UsersTableOptions } from './users-table.js'
@@ -157,8 +157,9 @@ async function isDone (client: ClientLike, table: UsersTable, to: 'latest' | 0):
   if (version < newest) return false
   const facts = await readFacts(client, table)
   if (facts === null) throw noTable(table.tables)
-  // What a newer version of this package made stays.
-  return version > newest || completionFlaws(table, facts).length > 0 || revisionTrigger(table, facts).isInPlace
+  // What a newer version of this package made stays, and what no migration can mend is judged.
+  if (version > newest || completionFlaws(table, facts).length > 0) return true
+  return isComplete(table, facts) && revisionTrigger(table, facts).isInPlace
 }
 
 async function apply (client: ClientLike, table: UsersTable, to: 'latest' | 0): Promise<readonly string[]> {
@@ -169,7 +170,7 @@ async function apply (client: ClientLike, table: UsersTable, to: 'latest' | 0): 
   if (to === 'latest') await checkCompletion(client, table)
   const applied = await migrator.migrate(to === 'latest' ? 'max' : '0')
   if (to === 0) await client.query({ text: `DROP TABLE ${quotedTable(migrations)}` })
-  else await countRevision(client, table)
+  else await keepUp(client, table)
   return applied.map(({ version, action, name }) => `${version}.${action}.${name}`)
 }
 
@@ -179,12 +180,14 @@ async function checkCompletion (client: ClientLike, table: UsersTable): Promise<
   if (flaws.length > 0) throw new Unfit(sentenceOf(flaws))
 }
 
-/** Puts the trigger of the revision in place, where options or other triggers have changed since it was made. */
-async function countRevision (client: ClientLike, table: UsersTable): Promise<void> {
-  const facts = await readFacts(client, table)
+/** Adds columns that are missing, and puts the trigger of the revision in place, where options or other triggers have changed since the migrations ran. */
+async function keepUp (client: ClientLike, table: UsersTable): Promise<void> {
+  const before = await readFacts(client, table)
   // Two users tables cannot share one table of versions: the second would never be made.
-  if (facts === null) throw noTable(table.tables)
-  const { isInPlace, sql } = revisionTrigger(table, facts)
+  if (before === null) throw noTable(table.tables)
+  if (!isComplete(table, before)) await client.query({ text: filledScript(await completingScript(), table, null) })
+  const facts = await readFacts(client, table)
+  const { isInPlace, sql } = revisionTrigger(table, facts ?? before)
   if (!isInPlace) await client.query({ text: sql })
 }
 

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { quotedName, sqlLiteral } from '@orientor/session-contract/core'
 import { neededColumns } from './adoption.js'
@@ -6,9 +8,16 @@ import type { TableFacts } from './sql/table-facts.js'
 import { bareTable, quotedTable, type TableNames } from './table-names.js'
 import { keyColumns, type UsersTable } from './users-table.js'
 
-/** The folder of the scripts, beside src and dist, as a glob: what is special there is taken literally. */
+/** Beside src and dist. */
+const folder = fileURLToPath(new URL('../migrations/', import.meta.url))
+
+/** The script that completes a users table, as often as one likes. */
+export async function completingScript (): Promise<string> {
+  return await readFile(join(folder, '001.do.users.sql'), 'utf8')
+}
+
+/** The scripts, as a glob: what is special in the name of their folder is taken literally. */
 export function scriptPattern (): string {
-  const folder = fileURLToPath(new URL('../migrations/', import.meta.url))
   return `${folder.replaceAll('\\', '/').replaceAll(/[?*()[\]{}]/g, '[$&]')}*.sql`
 }
 

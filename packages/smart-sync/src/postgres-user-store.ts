@@ -140,7 +140,8 @@ export class PostgresUserStore implements UserStore {
   async #tooLong (observation: Observation, cause: unknown, deadline: Deadline): Promise<Error> {
     const rows = await this.#run(reading, factsStatement, factsValues(this.#table), deadline).catch(() => [])
     const places = longValues(this.#table, tableFactsOf(rows), observation)
-    return new errors.ValueTooLong(places.length > 0 ? places.join('; ') : placeOf(cause), { cause })
+    const where = sqlStateOf(cause) === '54000' ? `a value is too long for an index (${placeOf(cause)})` : placeOf(cause)
+    return new errors.ValueTooLong(places.length > 0 ? places.join('; ') : where, { cause })
   }
 
   /** @param tried - what is, for the log when it is refused */

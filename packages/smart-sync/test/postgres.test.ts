@@ -1,78 +1,15 @@
-import { readFileSync } from 'node:fs'
-import {
-  createIdentity, sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type Deadline, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord
-} from '@orientor/session-contract/core'
-import { ManualClock, startPostgres, testDatabase } from '@orientor/test-kit'
+import { sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type PoolLike, type StatementConfig, type UserRecord } from '@orientor/session-contract/core'
+import { ManualClock, startPostgres } from '@orientor/test-kit'
 import fc from 'fast-check'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { defaultClaimNames } from '../src/claims-profile.js'
-import type { IdentityProvider, ProviderAnswer } from '../src/identity-provider.js'
 import { migrate } from '../src/migrate.js'
-import { isNews, join, observe, type ObservedProfile, type UserState } from '../src/observation.js'
+import { isNews, join, observe, type UserState } from '../src/observation.js'
 import { PostgresUserStore } from '../src/postgres-user-store.js'
 import { userColumns } from '../src/sql/user-row.js'
 import { resolveUsersTable } from '../src/users-table.js'
-import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-database-sync.js'
-import { tableNames, defaultTableNames, type TableNames } from '../src/table-names.js'
-
-const issuer = 'https://idp.example'
-/** How docs/coherence.md alters a column that triggers list. */
-const recipe = /### Migrations[\s\S]*?```sql\n([\s\S]*?)```/.exec(readFileSync(new URL('../../../docs/coherence.md', import.meta.url), 'utf8'))![1]!
-const profile: ObservedProfile = { email: 'ada@example.com', firstName: 'Ada', lastName: 'Lovelace', blocked: false, data: { plan: 'pro' } }
-
-/** A pool on a fresh database that survives its server, and what it was asked. */
-async function pools (t: Test, max = 10): Promise<{ pool: pg.Pool, url: string, counted: PoolLike & { statements: string[] } }> {
-  const { url } = await testDatabase(t)
-  const pool = poolOn(t, url, max)
-  const statements: string[] = []
-  const counted = Object.assign({
-    async query (statement: StatementConfig) {
-      statements.push(statement.name ?? statement.text)
-      return await (pool as PoolLike).query(statement)
-    },
-    connect: async () => await (pool as PoolLike).connect()
-  }, { statements })
-  return { pool, url, counted }
-}
-
-function poolOn (t: Test, connectionString: string, max = 10): pg.Pool {
-  const pool = new pg.Pool({ connectionString, max })
-  pool.on('error', () => {})
-  t.teardown(async () => { await pool.end() })
-  return pool
-}
-
-function storeOn (pool: PoolLike, tables: TableNames = defaultTableNames): PostgresUserStore {
-  return new PostgresUserStore({ pool: () => pool, tables, clock: systemClock, random: () => 0 })
-}
-
-function syncOn (pool: PoolLike, options: Partial<SmartDatabaseSyncOptions> = {}): SmartDatabaseSync {
-  return new SmartDatabaseSync({ store: storeOn(pool), provider: null, claims: defaultClaimNames, forceSyncAfterMs: 3_600_000, parseProfile: null, clock: systemClock, ...options })
-}
-
-function providerOf (answer: (subject: string) => ProviderAnswer): IdentityProvider {
-  return { serves: () => true, lookUp: async (_issuer, subjects) => new Map(subjects.map(subject => [subject, answer(subject)])) }
-}
-
-function request (subject: string, claims: Record<string, unknown> = {}, more: Partial<LoadRequest> = {}): LoadRequest {
-  return { key: sessionKey(issuer, subject), issuer, subject, identity: createIdentity({ issuer, subject, claims }), ...more }
-}
-
-function deadlineIn (t: Test, ms: number): Deadline {
-  const deadline = startDeadline(systemClock, ms)
-  t.teardown(() => { deadline.release() })
-  return deadline
-}
-
-async function one (sync: SmartDatabaseSync, wanted: LoadRequest, deadline: Deadline): Promise<UserRecord> {
-  return await sync.load([wanted], deadline)[0]!
-}
-
-async function columnsOf (pool: pg.Pool, table: string): Promise<string[]> {
-  const { rows } = await pool.query('SELECT attname, atttypid::regtype || CASE WHEN attnotnull THEN \' not null\' ELSE \'\' END AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attname', [table])
-  return rows.map(({ attname, type }) => `${attname} ${type}`)
-}
+import { tableNames, defaultTableNames } from '../src/table-names.js'
+import { columnsOf, deadlineIn, issuer, one, poolOn, pools, profile, providerOf, recipe, request, storeOn, syncOn } from './fixtures/on-postgres.js'
 
 const ourTables = ['users', 'user_tombstones', 'sync_dead_letters', 'sync_checkpoints', 'smart_sync_migrations']
 

@@ -166,7 +166,8 @@ function keyFlaws (table: UsersTable, facts: TableFacts, hasRowsWithoutIssuer: b
   if (hasRowsWithoutIssuer && typeof issuer === 'string') {
     flaws.push(flaw(
       `${column(issuer)} is null in rows that name a subject, so that their users would get a second row`,
-      `UPDATE ${name} SET ${quotedName(issuer)} = 'https://…' WHERE ${quotedName(issuer)} IS NULL, or give the option issuer: { always: 'https://…' }`
+      `ALTER TABLE ${name} ADD COLUMN IF NOT EXISTS ${quotedName(issuer)} text; UPDATE ${name} SET ${quotedName(issuer)} = 'https://…' ` +
+      `WHERE ${quotedName(issuer)} IS NULL, or give the option issuer: { always: 'https://…' }`
     ))
   }
   return flaws

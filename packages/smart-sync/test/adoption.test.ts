@@ -85,7 +85,7 @@ const hazards: Readonly<Record<string, Hazard>> = {
   },
   'rows without issuer': {
     made: `CREATE TABLE users (id bigserial, ${key}); INSERT INTO users (clerk_user_id) VALUES ('one of before')`,
-    says: /column "issuer" is null in rows that name a subject, so that their users would get a second row\. UPDATE "users" SET "issuer" = 'https:\/\/…' WHERE "issuer" IS NULL, or give the option issuer: \{ always: 'https:\/\/…' \}/,
+    says: /column "issuer" is null in rows that name a subject, so that their users would get a second row\. ALTER TABLE "users" ADD COLUMN IF NOT EXISTS "issuer" text; UPDATE "users" SET "issuer" = 'https:\/\/…' WHERE "issuer" IS NULL, or give the option issuer: \{ always: 'https:\/\/…' \}/,
     mend: `UPDATE users SET issuer = '${issuer}' WHERE issuer IS NULL`
   },
   'a column of subjects only': {

@@ -12,8 +12,12 @@ const heartbeat = 'packages/session-cache/src/sql/heartbeat.ts'
 const install = 'packages/session-cache/src/sql/install-triggers.ts'
 const tokens = 'packages/session-identity/src/token-cache.ts'
 const verifier = 'packages/session-identity/src/token-verifier.ts'
+const jwksSource = 'packages/session-identity/src/jwks-source.ts'
+const discover = 'packages/session-identity/src/discovery.ts'
+const privateHost = 'packages/session-identity/src/private-host.ts'
+const publishedKey = 'packages/session-identity/src/verifying-key.ts'
 const claims = 'packages/session-identity/src/claims.ts'
-const bearer = 'packages/session-identity/src/bearer-token.ts'
+const credentials = 'packages/session-identity/src/credentials.ts'
 const crossSite = 'packages/session-identity/src/cross-site.ts'
 const hook = 'packages/session-contract/src/hub/resolve-session.ts'
 
@@ -25,6 +29,9 @@ const triggers = ['test/triggers.test.ts']
 const hub = ['test/hub.test.ts']
 const cookies = ['test/cookies.test.ts']
 const tokenRules = ['test/token-rules.test.ts']
+const discovery = ['test/discovery.test.ts']
+const newKeys = ['test/new-keys.test.ts']
+const keys = ['test/keys.test.ts']
 const outages = ['test/source-gate.test.ts', 'test/core.test.ts']
 
 export const mutants = [
@@ -87,32 +94,56 @@ export const mutants = [
   { name: 'what the app accepts for a while is remembered for longer', file: 'packages/session-identity/src/signature-check.ts', without: 'app.options?.verify?.maxAge === undefined', put: 'true', tests: ['test/plugin.test.ts'] },
   { name: 'a withdrawn key still vouches for its tokens', file: tokens, without: ' && entry.key.trusted', put: '', tests: core },
   { name: 'half as many tokens are remembered as maxTokens says', file: tokens, without: 'maxSize: maxTokens', put: 'maxSize: Math.max(1, maxTokens / 2)', tests: core },
+  { name: 'a token that was seen before keeps the header line of its next request', file: tokens, without: 'token: flat(token)', put: 'token', tests: ['test/token-cache.test.ts'] },
   // Routes.
   { name: 'a route that does not ask refuses', file: 'packages/session-contract/src/hub/refusal.ts', without: "refuse === 'always' && outcome.kind === 'refused'", put: "outcome.kind === 'refused'", tests: hub },
   { name: 'a refused user is named to the route', file: hook, without: "outcome.kind === 'identified' ? identity : null", put: 'identity', tests: hub },
   { name: 'a defect is not logged', file: hook, without: /\n.*'a defect kept the session from being resolved'\)\n/, put: '\n', tests: hub },
-  { name: 'a route out of scope that demands a session serves', file: hook, without: 'else done(error)', put: 'else done()', tests: hub },
-  { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.refuse()', put: '', tests: hub },
-  { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code < 400 || code > 499', put: 'true', tests: hub },
+  { name: 'a route out of scope that demands a session serves', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'done(hubOf(this) === undefined ? outOfScopeError(request) : undefined)', put: 'done()', tests: hub },
+  { name: 'two hooks act on one request', file: hook, without: 'this[hookedKey] === scope', put: 'true', tests: hub },
+  { name: 'a slot may say that no plugin resolves users', file: 'packages/session-contract/src/hub/checked-answer.ts', without: "case 'anonymous': case 'forbidden': return found", put: "case 'anonymous': case 'forbidden': case 'identified' as never: return found", tests: hub },
+  { name: 'a route out of scope is not looked for at the start', file: 'packages/session-contract/src/hub/session-hub.ts', without: 'outside.throwIfAny()', put: '', tests: hub },
+  { name: 'what identify throws is a defect whatever its status', file: 'packages/session-contract/src/thrown-outcome.ts', without: 'code === undefined || code < 400 || code > 499', put: 'true', tests: hub },
   // Credentials.
-  { name: 'a refused bearer token falls back to the cookie', file: bearer, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
-  { name: 'another scheme hides the cookie', file: bearer, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },
+  { name: 'a refused bearer token falls back to the cookie', file: credentials, without: "=== '' ? unreadable : match[2]", put: "=== '' ? fromCookies(headers.cookie, cookieName) : match[2]", tests: core },
+  { name: 'another scheme hides the cookie', file: credentials, without: "!== 'bearer') return fromCookies(headers.cookie, cookieName)", put: "!== 'bearer') return anonymous", tests: cookies },
   { name: 'the first cookie counts, not the newest', file: verifier, without: '.sort((one, other) => issuedAt(other) - issuedAt(one))', put: '', tests: cookies },
   { name: 'any number of signatures is checked for one request', file: verifier, without: '      if (checked === maxSignatures) break\n', put: '', tests: cookies },
-  { name: 'the first cookie that is bad ends the search', file: verifier, without: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) continue', put: 'if (tokenFlaw(token, policy.rules, nowMs) !== null) break', tests: cookies },
-  { name: 'a cookie counts on a request of another site', file: verifier, without: '(crossSiteOrigin !== null && policy.rules.authorizedParties?.includes(crossSiteOrigin) !== true)', put: 'false', tests: cookies },
+  { name: 'the first cookie that is bad ends the search', file: verifier, without: "if (found.kind === 'unavailable') undecided = [...undecided, token]", put: 'return this.#noGoodCookie()', tests: cookies },
+  { name: 'a cookie counts on a request of another site', file: verifier, without: '!isCookieCounted(origin, policy.rules.authorizedParties)', put: 'false', tests: cookies },
   { name: 'a known cookie counts on a request of another site', file: verifier, without: 'tokens.length === 1 && crossSiteOrigin === null', put: 'tokens.length === 1', tests: cookies },
   { name: 'a sister site is the same site', file: crossSite, without: "site === 'same-origin' ||", put: "site === 'same-origin' || site === 'same-site' ||", tests: cookies },
   { name: 'a WebSocket may be opened from any site', file: crossSite, without: ' && !isWebSocket(headers.upgrade)', put: '', tests: cookies },
   { name: 'a browser without Sec-Fetch-Site is believed', file: crossSite, without: 'origin === undefined || isOf(origin, request.host) ? null : origin', put: 'null', tests: cookies },
-  { name: 'a cookie read by @fastify/jwt counts on a request of another site', file: 'packages/session-identity/src/from-jwt.ts', without: 'isCookie && isCrossSite(request, rules.authorizedParties)', put: 'false', tests: cookies },
+  { name: 'a cookie read by @fastify/jwt counts on a request of another site', file: 'packages/session-identity/src/from-jwt.ts', without: 'isCookie && !isCookieCounted(crossSiteOrigin(request), rules.authorizedParties)', put: 'false', tests: cookies },
   // Tokens.
   { name: 'an OAuth token of Clerk counts as a session', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && audience !== null)', tests: tokenRules },
   { name: 'an access token counts for any audience', file: claims, without: ' && audience !== null && !ofClerk)', put: ' && !ofClerk)', tests: tokenRules },
+  { name: 'a token of Clerk without class and session counts', file: claims, without: "ofClerk && header['cat'] === undefined && typeof claims['sid'] !== 'string'", put: 'false', tests: tokenRules },
+  { name: 'a good cookie waits for the key of another', file: verifier, without: "signerOf, 'none')", put: 'signerOf, patience)', tests: cookies },
+  { name: 'a token that is not in the cookie header is deliberate', file: 'packages/session-identity/src/from-jwt.ts', without: '!isDeliberate(found, request)', put: 'request.raw.headers.cookie?.includes(found) === true', tests: cookies },
   { name: 'an ID token counts', file: claims, without: "if (isMarkedForAnotherUse(claims)) return 'The token is not an access token'", put: '', tests: tokenRules },
-  { name: 'a machine of Clerk counts as a user', file: claims, without: 'ofClerk && machineSubject.test(subject)', put: 'false', tests: tokenRules },
+  { name: 'a machine of Clerk counts as a user', file: claims, without: "ofClerk && machineSubject.test(String(claims['sub']))", put: 'false', tests: tokenRules },
   { name: "every issuer is held to Clerk's rules", file: claims, without: "typeof kid === 'string' && kid.startsWith('ins_')", put: 'true', tests: tokenRules },
   { name: 'a token of another issuer counts where the issuer is constant', file: claims, without: 'iss === undefined && rules.isIssuerImplied', put: 'rules.isIssuerImplied', tests: tokenRules },
   { name: 'integers that JavaScript rounds name users', file: claims, without: 'Number.isSafeInteger(value)', put: 'Number.isInteger(value)', tests: tokenRules },
-  { name: 'what is no string is taken for a token', file: verifier, without: "if (typeof token !== 'string') return this.#count(notAToken)", put: '', tests: tokenRules }
+  { name: 'what is no string is taken for a token', file: verifier, without: "if (typeof token !== 'string') return this.#count(notAToken)", put: '', tests: tokenRules },
+  // Keys.
+  { name: 'a fetch that began before a token came refuses it', file: jwksSource, without: 'this.#lastGoodLoad > loadsStarted', put: 'this.#lastGoodLoad >= loadsStarted', tests: newKeys },
+  { name: 'a fetch that failed refuses a token', file: jwksSource, without: 'this.#lastGoodLoad > loadsStarted', put: 'this.#lastEndedLoad > loadsStarted', tests: newKeys },
+  { name: 'who may not wait waits', file: jwksSource, without: '!mayWait || ', put: '', tests: newKeys },
+  { name: 'a request waits for a fetch that comes too late for it', file: jwksSource, without: ' || retryAfterMs >= remainingMs', put: '', tests: newKeys },
+  { name: 'any number of requests waits', file: 'packages/session-identity/src/load-waiters.ts', without: 'if (this.#waiting.size >= this.#maxWaiting) return false', put: '', tests: newKeys },
+  { name: 'closing leaves those waiting who wait', file: jwksSource, without: /this\.#timer\?\.cancel\(\)\n {4}this\.#waiters\.release\(\)/, put: 'this.#timer?.cancel()', tests: newKeys },
+  { name: 'the document of another issuer is believed', file: discover, without: 'named !== issuer', put: 'false', tests: discovery },
+  { name: 'keys are fetched without TLS', file: discover, without: "new URL(url).protocol !== 'https:' && own.protocol === 'https:'", put: 'false', tests: discovery },
+  { name: 'keys are fetched from a private place', file: discover, without: 'hostname !== own.hostname && await isPrivateHost(hostname, lookup)', put: 'false', tests: discovery },
+  { name: 'a name is not looked up', file: privateHost, without: 'if (lookup === null) return false', put: 'return false', tests: discovery },
+  { name: 'any failure of discovery leads to the well-known place', file: discover, without: ' && error.status === 404', put: '', tests: discovery },
+  { name: 'a discovery is believed for ever', file: discover, without: 'if (ageMs >= keepForMs) throw cause', put: '', tests: discovery },
+  { name: 'the keys stay where they cannot be loaded from', file: jwksSource, without: 'this.#locator.invalidate()', put: '', tests: discovery },
+  { name: 'a key verifies any algorithm of its type', file: 'packages/session-identity/src/signature-check.ts', without: 'if (!key.algorithms.includes(alg)) continue', put: '', tests: keys },
+  { name: 'a key for other operations verifies', file: publishedKey, without: "operations.includes('verify')", put: 'true', tests: keys },
+  { name: 'operations that contradict the use are believed', file: publishedKey, without: '!besideUse || ', put: 'true || ', tests: keys },
+  { name: 'a null member is a member', file: publishedKey, without: '.filter(([, value]) => value !== null)', put: '', tests: keys }
 ]

@@ -1,7 +1,7 @@
 import sessionIdentity from '@orientor/session-identity'
 import { fastify, type FastifyInstance } from 'fastify'
 
-/** @param issuer - the `iss` of your tokens, such as https://clerk.example.com; its keys are read from /.well-known/jwks.json */
+/** @param issuer - the `iss` of your tokens, such as https://clerk.example.com; its keys are found by OpenID discovery */
 export async function build (issuer: string): Promise<FastifyInstance> {
   const app = fastify()
   await app.register(sessionIdentity, { issuer })
@@ -12,7 +12,7 @@ export async function build (issuer: string): Promise<FastifyInstance> {
     sessionId: request.identity?.sessionId
   }))
 
-  // A route that does not ask serves every request; request.identity says who sent it, or null.
+  // A route without required: true serves every request; request.identity says who sent it, or null.
   app.get('/greeting', request => ({ greeting: request.identity === null ? 'Hello' : 'Hello again' }))
 
   return app

@@ -10,11 +10,11 @@ export type { ClientLike, PoolLike, Queryable, StatementConfig } from './pool-li
 export { pause, withinDeadline } from './within-deadline.js'
 export { quotedName, sqlLiteral } from './quoted.js'
 export {
-  anonymous, failed, identified, isRevoked, outcomeOf, refused, revoked, unavailable, userOutcome,
-  type AnonymousOutcome, type FailedOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome,
+  anonymous, failed, identified, isRevoked, outcomeOf, refused, refusedByStatus, revoked, unavailable, userOutcome,
+  type AnonymousOutcome, type BearerRefusal, type FailedOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome, type StatusRefusal,
   type UnavailableOutcome, type Unresolved, type UserOutcome
 } from './session-outcome.js'
-export { outcomeOfThrown } from './thrown-outcome.js'
+export { outcomeOfThrown, unacceptedCredentials, unreadableCredentials } from './thrown-outcome.js'
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
 export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
@@ -22,7 +22,7 @@ export { StatementNames } from './statement-names.js'
 export { withdrawalOf, type Withdrawal } from './withdrawal.js'
 export { Withdrawals, type WithdrawalLogger } from './withdrawals.js'
 export { sourceFailureOf } from './source-failure.js'
-export { hubOptionRules, type HubOptionValues, type RefusalFormat, type RefuseRule, type SessionHubOptions } from './hub-options.js'
+export { hubOptionNames, hubOptionRules, type HubOptionValues, type RefusalFormat, type RefuseRule, type SessionHubOptions } from './hub-options.js'
 export { compileRouteSession, defaultRouteSession, type RouteSession } from './route-session.js'
 export {
   callable, clockObject, describe, durationMs, flag, integer, invalidOption, listOf, maxDelayMs, objectWith, oneOf, optional, ratio, readOptions, rule, secretText,

@@ -1,5 +1,6 @@
 export * from './core.js'
 export { sessionHub } from './hub/session-hub.js'
+export type { RefusalCode } from './hub/refusal.js'
 export type { SessionHub } from './hub/hub.js'
 export { requireSessionUser } from './hub/require-session-user.js'
 export type { Slots } from './hub/slots.js'

@@ -20,15 +20,22 @@ export interface UserOutcome {
 export interface IdentifiedOutcome { readonly kind: 'identified' }
 /** No credentials. */
 export interface AnonymousOutcome { readonly kind: 'anonymous' }
-/** Credentials that cannot be read (400) or are not accepted (401, or what the application's own authentication says). */
-export interface RefusedOutcome {
+/** Credentials that cannot be read (400) or are not accepted (401), with the error code of RFC 6750, section 3.1. */
+export interface BearerRefusal {
   readonly kind: 'refused'
-  /** The error code of RFC 6750, section 3.1; null where that has none for the status. */
-  readonly error: 'invalid_request' | 'invalid_token' | null
+  readonly error: 'invalid_request' | 'invalid_token'
   readonly description: string
-  /** The status of the refusal, 400 to 499. Default: 400 for `invalid_request`, else 401. */
-  readonly status?: number
 }
+/** Credentials that the application's own authentication refuses with a status that RFC 6750 has no error code for. */
+export interface StatusRefusal {
+  readonly kind: 'refused'
+  readonly error: null
+  readonly description: string
+  /** 400 to 499. */
+  readonly status: number
+}
+/** Credentials that are refused. */
+export type RefusedOutcome = BearerRefusal | StatusRefusal
 /** A known user who may not act (403). */
 export interface ForbiddenOutcome { readonly kind: 'forbidden', readonly reason: 'inactive' }
 /** Nobody could tell, for reasons that pass (503). */
@@ -39,22 +46,27 @@ export interface FailedOutcome { readonly kind: 'failed', readonly cause: unknow
 /** How one request was resolved. Frozen; a cache entry owns its own two (fresh, stale), so that a hit allocates nothing. */
 export type SessionOutcome = UserOutcome | IdentifiedOutcome | AnonymousOutcome | RefusedOutcome | ForbiddenOutcome | UnavailableOutcome | FailedOutcome
 
-/** What an identifier may answer: an identity, or an outcome that needs no user. */
-export type Unresolved = Exclude<SessionOutcome, UserOutcome>
+/** The outcome of a request that has no identity: what the slot `identify` may answer instead of one. */
+export type Unresolved = Exclude<SessionOutcome, UserOutcome | IdentifiedOutcome>
 
 /** The outcome of a request without credentials. */
 export const anonymous: AnonymousOutcome = Object.freeze({ kind: 'anonymous' })
 /** The outcome where nobody resolves users: who the identity is stays unknown. */
 export const identified: IdentifiedOutcome = Object.freeze({ kind: 'identified' })
 /** The outcome of a token that isRevoked(). */
-export const revoked: RefusedOutcome = refused('invalid_token', 'The token was revoked')
+export const revoked: BearerRefusal = refused('invalid_token', 'The token was revoked')
 const gone: RefusedOutcome = refused('invalid_token', 'The token names no user')
 const nothing: SessionUser['extra'] = Object.freeze({})
 const inactive: ForbiddenOutcome = Object.freeze({ kind: 'forbidden', reason: 'inactive' })
 
 /** Credentials that are refused. `description` is ASCII and holds no value of the token (RFC 6750, section 3). */
-export function refused (error: NonNullable<RefusedOutcome['error']>, description: string): RefusedOutcome {
+export function refused (error: BearerRefusal['error'], description: string): BearerRefusal {
   return Object.freeze({ kind: 'refused', error, description })
+}
+
+/** Credentials that are refused with a status of the application's own, 400 to 499. */
+export function refusedByStatus (status: number, description: string): StatusRefusal {
+  return Object.freeze({ kind: 'refused', error: null, description, status })
 }
 
 /**

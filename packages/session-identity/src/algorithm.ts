@@ -15,7 +15,7 @@ const byCurve: ReadonlyMap<unknown, readonly Algorithm[]> = new Map<unknown, rea
   ['P-256', ['ES256']], ['P-384', ['ES384']], ['P-521', ['ES512']], ['Ed25519', ['EdDSA', 'Ed25519']]
 ])
 
-/** What a provider of OpenID Connect signs with unless it says otherwise (OpenID Connect Dynamic Client Registration 1.0, section 2). */
+/** What an OpenID Provider signs with unless it says otherwise (OpenID Connect Dynamic Client Registration 1.0, section 2). */
 const rsaDefault: readonly Algorithm[] = ['RS256']
 
 /** The algorithms that a public key without an `alg` may verify, by its type and curve: RS256 for RSA. */

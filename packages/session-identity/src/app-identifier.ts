@@ -1,14 +1,12 @@
-import { anonymous, outcomeOfThrown, refused, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
-import { isVerdict, isWithoutCredentials } from './jwt-error.js'
+import type { Identity, Sync, Unresolved } from '@orientor/session-contract/core'
 import type { Identify } from './identify.js'
+import { outcomeOfJwtError } from './jwt-error.js'
 import type { TokenVerifierStats } from './token-verifier.js'
 
 /**
  * The application's own way to identify requests, with its results counted by the rules of TokenVerifierStats: each request that names
- * a user is `verified`, as nothing is remembered here; one without credentials, and a defect, is not counted.
- *
- * What it throws or rejects with becomes an outcome: what `@fastify/jwt` throws for want of credentials is anonymous, what its verifier throws of a token a
- * refusal, and anything else what outcomeOfThrown() says: a refusal with the status of the error where that is from 400 to 499.
+ * a user is `verified`, as nothing is remembered here; one without credentials, and a defect, is not counted. What it throws or
+ * rejects with becomes the outcome that outcomeOfJwtError() says.
  */
 export class AppIdentifier {
   readonly #identify: Identify
@@ -24,10 +22,10 @@ export class AppIdentifier {
     try {
       found = this.#identify(...request)
     } catch (error) {
-      return this.#count(withoutIdentity(error))
+      return this.#count(outcomeOfJwtError(error))
     }
     if (typeof (found as Promise<unknown> | undefined)?.then !== 'function') return this.#count(found as Identity | Unresolved)
-    return (found as Promise<Identity | Unresolved>).then(settled => this.#count(settled), (error: unknown) => this.#count(withoutIdentity(error)))
+    return (found as Promise<Identity | Unresolved>).then(settled => this.#count(settled), (error: unknown) => this.#count(outcomeOfJwtError(error)))
   }
 
   stats (): TokenVerifierStats {
@@ -41,12 +39,4 @@ export class AppIdentifier {
     else if (kind === 'refused' || kind === 'unavailable') this.#counts[kind]++
     return found
   }
-}
-
-const notAccepted = refused('invalid_token', 'The credentials are not accepted')
-
-function withoutIdentity (error: unknown): Unresolved {
-  if (isWithoutCredentials(error)) return anonymous
-  const outcome = outcomeOfThrown(error)
-  return outcome.kind === 'failed' && isVerdict(error) ? notAccepted : outcome
 }

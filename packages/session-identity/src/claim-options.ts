@@ -8,8 +8,8 @@ import { owner } from './owner.js'
 /** The kind of token that `typ` names: a JWT as such, or an OAuth 2.0 access token (RFC 9068). */
 export type TokenType = 'JWT' | 'at+jwt'
 
-/** Whose rules tokens are held to besides those of the standards: Clerk's, or no one's. */
-export type Provider = 'clerk' | 'oidc'
+/** The provider whose rules tokens are held to besides those of the standards: Clerk's, or no other than the standards. */
+export type Provider = 'clerk' | 'other'
 
 /** An issuer that is the same for all tokens, which need not name it. */
 export interface ConstantIssuer {
@@ -20,13 +20,14 @@ export interface ConstantIssuer {
 export interface IssuerClaimOptions {
   /** Accepted values of `audienceClaim`; a token must name one of them. Default: the audience is not looked at. */
   readonly audience?: string | readonly string[]
-  /** Claim that names whom the token is meant for: its name, or its path as a list of names. Default is `aud`; Amazon Cognito writes `client_id`. */
+  /** Claim that names the audience of the token: its name, or its path as a list of names. Default is `aud`; Amazon Cognito writes `client_id`. */
   readonly audienceClaim?: string | readonly string[]
   /** Accepted values of `azp`, the party that the token was made for: an origin for Clerk, a client id elsewhere. Default: `azp` is not looked at. */
   readonly authorizedParties?: readonly string[]
   /**
-   * Whose rules the tokens are held to: `clerk` adds those of its classes of tokens (`cat`), pending sessions (`sts`) and machine subjects;
-   * `oidc` adds none. Default: `clerk` for an issuer whose host is Clerk's and for a token whose `kid` begins with `ins_`, else `oidc`.
+   * The rules that tokens are held to besides the standards. `clerk`: Clerk's, about classes of tokens (`cat`), pending sessions
+   * (`sts`) and machine subjects. `other`: none. Default: `clerk` for an issuer whose host is Clerk's and for a token whose `kid` begins
+   * with `ins_`, else `other`.
    */
   readonly provider?: Provider
   /**
@@ -95,7 +96,7 @@ export const issuerClaimRules: OptionRules<IssuerClaimValues> = {
   audience: optional(textOrTexts),
   audienceClaim: optional(textOrTexts),
   authorizedParties: optional(texts),
-  provider: optional(oneOf(['clerk', 'oidc'])),
+  provider: optional(oneOf(['clerk', 'other'])),
   tokenTypes: optional(listOf(oneOf(['JWT', 'at+jwt']), { min: 1 })),
   subject: optional(textOrTexts)
 }
@@ -136,7 +137,7 @@ export function claimRulesOf (
     tokenTypes: of.tokenTypes ?? null,
     subject: of.subject ?? null,
     algorithms,
-    expiryRequired: common.requireExpiry,
+    requireExpiry: common.requireExpiry,
     clockToleranceMs: common.clockToleranceMs,
     maxTokenLifetimeMs: common.maxTokenLifetimeMs
   })

@@ -14,7 +14,7 @@ export interface ClaimRules {
   readonly audienceClaim: readonly string[]
   /** `azp` must be there and be one of these; null: not looked at. */
   readonly authorizedParties: readonly string[] | null
-  /** Whose rules the tokens are held to; null: the token's `kid` tells. */
+  /** The provider whose rules the tokens are held to; null: the token's `kid` tells. */
   readonly provider: Provider | null
   /** Accepted types; null: `JWT`, and `at+jwt` where an audience is demanded and the token is not Clerk's. */
   readonly tokenTypes: readonly TokenType[] | null
@@ -23,7 +23,7 @@ export interface ClaimRules {
   /** `alg` must be one of these; null: any but `none`. */
   readonly algorithms: readonly string[] | null
   /** Whether a token without `exp` is refused. */
-  readonly expiryRequired: boolean
+  readonly requireExpiry: boolean
   /** How far the clocks of issuer and verifier may differ, in milliseconds: the one place where tolerance is applied. */
   readonly clockToleranceMs: number
   /** Longest time from issue to expiry, in milliseconds. */
@@ -39,18 +39,27 @@ export interface Validity {
 
 type Claims = Readonly<Record<string, unknown>>
 
+/** The refusal of a token whose issuer is not accepted. */
+export const unknownIssuer = 'The issuer of the token is not accepted'
+
 /** Clerk's classes of tokens that are signed with the same key: sessions, and instances that do not tell classes apart. */
 const sessionCategories: readonly unknown[] = ['cl_B7d4PD111AAA', 'cl_I7d4PD111III']
 
 /** Subjects of Clerk that are no users: machines, their tokens, API keys, OAuth applications. */
 const machineSubject = /^(?:mch|mt|oat|oac|ak)_/
 
+/** Claims that only tokens for another use have: ID tokens (OpenID Connect Core 1.0, section 3.3.2.11), security events (RFC 8417, section 2.2). */
+const claimsOfOtherKinds: readonly string[] = ['at_hash', 'c_hash', 'events']
+
 /** The marks of tokens that are not for an API: the claim `typ` of Keycloak, in lower case. */
 const otherKinds: readonly string[] = ['id', 'serialized-id', 'refresh', 'offline', 'logout']
 
 /** Why a token is refused at this instant, or null. Says the rule, never a value. */
 export function tokenFlaw ({ header, claims }: Pick<ParsedToken, 'header' | 'claims'>, rules: ClaimRules, nowMs: number): string | null {
-  return headerFlaw(header, rules) ?? claimsFlaw(claims, rules, nowMs, isOfClerk(header, rules))
+  const ofClerk = isOfClerk(header, rules)
+  // Only a class tells a session token from an ID token or an OAuth token of the same key; without one it must name its session.
+  if (ofClerk && header['cat'] === undefined && typeof claims['sid'] !== 'string') return 'The token is not a session token'
+  return headerFlaw(header, rules) ?? claimsFlaw(claims, rules, nowMs, ofClerk)
 }
 
 /** Whether a token is held to Clerk's rules. Its keys are named after the instance, `ins_…`, also where the issuer's address does not tell. */
@@ -83,14 +92,13 @@ export function headerFlaw (header: Readonly<Record<string, unknown>>, rules: Cl
  * @param ofClerk - whether it is held to Clerk's rules: isOfClerk()
  */
 export function claimsFlaw (claims: Claims, rules: ClaimRules, nowMs: number, ofClerk: boolean): string | null {
-  if (issuerOf(claims, rules) === null) return 'The issuer of the token is not accepted'
+  if (issuerOf(claims, rules) === null) return unknownIssuer
   if (rules.audience !== null && !namesOneOf(valueAt(claims, rules.audienceClaim), rules.audience)) return 'The token is meant for another audience'
   const azp = claims['azp']
   if (rules.authorizedParties !== null && !(typeof azp === 'string' && rules.authorizedParties.includes(azp))) return 'The token was made for another party'
   if (isMarkedForAnotherUse(claims)) return 'The token is not an access token'
-  const subject = subjectOf(claims, rules)
-  if (subject === null) return 'The token names no acceptable subject'
-  if (ofClerk && machineSubject.test(subject)) return 'The token is not a session token'
+  if (subjectOf(claims, rules) === null) return 'The token names no acceptable subject'
+  if (ofClerk && machineSubject.test(String(claims['sub']))) return 'The token is not a session token'
   return timeFlaw(claims, rules, nowMs)
 }
 
@@ -145,15 +153,17 @@ function isAcceptedType (typ: unknown, { tokenTypes, audience }: ClaimRules, ofC
   return type === 'jwt' || (type === 'at+jwt' && audience !== null && !ofClerk)
 }
 
-/** Keycloak marks tokens by a claim `typ`, Amazon Cognito by `token_use`. */
-function isMarkedForAnotherUse ({ typ, token_use: use }: Claims): boolean {
-  return (typeof typ === 'string' && otherKinds.includes(typ.toLowerCase())) || use === 'id'
+/** Keycloak marks tokens by a claim `typ`, Amazon Cognito by `token_use`, the standards by claims of their own. */
+function isMarkedForAnotherUse (claims: Claims): boolean {
+  const { typ, token_use: use } = claims
+  if ((typeof typ === 'string' && otherKinds.includes(typ.toLowerCase())) || use === 'id') return true
+  return claimsOfOtherKinds.some(name => Object.hasOwn(claims, name))
 }
 
 function timeFlaw (claims: Claims, rules: ClaimRules, nowMs: number): string | null {
   const { exp, nbf, iat } = claims as Partial<Record<'exp' | 'nbf' | 'iat', unknown>>
   if (!isNumericDate(exp) || !isNumericDate(nbf) || !isNumericDate(iat)) return 'A time of the token is not a number'
-  if (exp === undefined && rules.expiryRequired) return 'The token does not expire'
+  if (exp === undefined && rules.requireExpiry) return 'The token does not expire'
   const { fromMs, untilMs } = validityOf(claims, rules)
   if (nowMs >= untilMs) return 'The token has expired'
   if (nowMs < fromMs) return 'The token is not valid yet'

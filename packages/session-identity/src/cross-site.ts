@@ -20,10 +20,14 @@ export function crossSiteOrigin (request: IdentifiableRequest): string | null {
   return origin === undefined || isOf(origin, request.host) ? null : origin
 }
 
-/** Whether a cookie proves nothing on this request: crossSiteOrigin() names an origin that is none of these. */
-export function isCrossSite (request: IdentifiableRequest, trustedOrigins: readonly string[] | null): boolean {
-  const origin = crossSiteOrigin(request)
-  return origin !== null && trustedOrigins?.includes(origin) !== true
+/**
+ * Whether a cookie counts on a request.
+ *
+ * @param origin - as crossSiteOrigin() has it
+ * @param trustedOrigins - whose pages may send requests in the user's name; null: none but the host's own
+ */
+export function isCookieCounted (origin: string | null, trustedOrigins: readonly string[] | null): boolean {
+  return origin === null || trustedOrigins?.includes(origin) === true
 }
 
 function isWebSocket (upgrade: string | undefined): boolean {

@@ -1,13 +1,11 @@
 import { describe, type Clock } from '@orientor/session-contract/core'
 import { fetchJson, UnexpectedStatus, type Fetch } from './fetch-json.js'
+import type { KeyLocator, LocatedKeys } from './key-locator.js'
 import { isPrivateHost, type Lookup } from './private-host.js'
 import { isWebUrl } from './web-url.js'
 import { withTimeout } from './with-timeout.js'
 
-/** Where the keys of an issuer are: at a URL that the operator gave, or where the issuer itself says. */
-export type KeyLocation = { readonly jwksUrl: string } | { readonly discoverFrom: string }
-
-/** How a key location is discovered and kept. */
+/** Settings of a discovery. */
 export interface DiscoveryOptions {
   /** `iss`, and the URL that discovery starts from. */
   readonly issuer: string
@@ -17,6 +15,7 @@ export interface DiscoveryOptions {
   readonly clock: Clock
   /** Longest time to discover anew what is known, in milliseconds. */
   readonly timeoutMs: number
+  /** Largest document, in bytes. */
   readonly maxBytes: number
   /** How long what was discovered is used without a question, in milliseconds. */
   readonly refreshAfterMs: number
@@ -24,41 +23,20 @@ export interface DiscoveryOptions {
   readonly keepForMs: number
 }
 
-/** Finds out where keys are to be fetched from. */
-export interface KeyPlace {
-  /** What is asked first. */
-  readonly url: string
-  /** @throws why the place cannot be told */
-  locate (signal: AbortSignal): Promise<LocatedKeys>
-  /** Says that the keys could not be had from where they were said to be. */
-  doubt (): void
-}
-
-/** Where keys are to be fetched from. */
-export interface LocatedKeys {
-  readonly url: string
-  /** Why this could not be discovered anew: it is what was discovered last. Null when it is as new as it has to be. */
-  readonly failure: Error | null
-}
-
-/** The place that the operator gave. */
-export function fixedPlace (url: string): KeyPlace {
-  return { url, locate: async () => ({ url, failure: null }), doubt: () => {} }
-}
-
 /**
- * The place where an issuer says that its keys are (OpenID Connect Discovery 1.0, section 4), or `/.well-known/jwks.json` below it where it
- * says nothing (404). Remembered; asked for again when it is old or the keys could not be had from it.
+ * The locator of keys that asks the issuer (OpenID Connect Discovery 1.0, section 4), and takes `/.well-known/jwks.json` below it
+ * where the issuer publishes no document (404). The URL is remembered, and asked for again when it is old or the keys could not be
+ * loaded from it.
  */
-export class Discovery implements KeyPlace {
-  readonly url: string
+export class Discovery implements KeyLocator {
+  readonly firstUrl: string
   readonly #options: DiscoveryOptions
   #found: { readonly url: string, readonly atMs: number } | null = null
-  #isDoubtful = false
+  #isInvalidated = false
 
   constructor (options: DiscoveryOptions) {
     this.#options = options
-    this.url = `${baseOf(options.issuer)}/.well-known/openid-configuration`
+    this.firstUrl = `${baseOf(options.issuer)}/.well-known/openid-configuration`
   }
 
   /**
@@ -71,19 +49,18 @@ export class Discovery implements KeyPlace {
     const found = this.#found
     if (found === null) return { url: await this.#discover(signal), failure: null }
     const ageMs = clock.monotonic() - found.atMs
-    if (ageMs < refreshAfterMs && !this.#isDoubtful) return { url: found.url, failure: null }
+    if (ageMs < refreshAfterMs && !this.#isInvalidated) return { url: found.url, failure: null }
     try {
-      const url = await withTimeout(clock, timeoutMs, async ended => await this.#discover(AbortSignal.any([signal, ended])))
-      return { url, failure: null }
-    } catch (error) {
-      if (ageMs >= keepForMs) throw error
-      return { url: found.url, failure: error instanceof Error ? error : new Error('unknown failure', { cause: error }) }
+      const anew = async (ended: AbortSignal): Promise<string> => await this.#discover(AbortSignal.any([signal, ended]))
+      return { url: await withTimeout(clock, timeoutMs, anew), failure: null }
+    } catch (cause) {
+      if (ageMs >= keepForMs) throw cause
+      return { url: found.url, failure: cause instanceof Error ? cause : new Error('unknown failure', { cause }) }
     }
   }
 
-  /** The next locate() discovers anew. */
-  doubt (): void {
-    this.#isDoubtful = true
+  invalidate (): void {
+    this.#isInvalidated = true
   }
 
   async #discover (signal: AbortSignal): Promise<string> {
@@ -92,7 +69,7 @@ export class Discovery implements KeyPlace {
     const url = document === null ? `${baseOf(issuer)}/.well-known/jwks.json` : await jwksUrlIn(document.content, issuer, lookup)
     if (!signal.aborted) {
       this.#found = { url, atMs: clock.monotonic() }
-      this.#isDoubtful = false
+      this.#isInvalidated = false
     }
     return url
   }
@@ -101,7 +78,7 @@ export class Discovery implements KeyPlace {
   async #document (signal: AbortSignal): Promise<{ readonly content: unknown } | null> {
     const { fetch, maxBytes } = this.#options
     try {
-      return { content: await fetchJson(this.url, { fetch, accept: 'application/json', maxBytes, signal }) }
+      return { content: await fetchJson(this.firstUrl, { fetch, accept: 'application/json', maxBytes, signal }) }
     } catch (error) {
       if (error instanceof UnexpectedStatus && error.status === 404) return null
       throw error
@@ -109,7 +86,10 @@ export class Discovery implements KeyPlace {
   }
 }
 
-/** Whether discovery can start here: at a web URL without query and fragment, as a path is added to it (OpenID Connect Discovery 1.0, section 2). */
+/**
+ * Whether discovery can start here: at a web URL without query and fragment (OpenID Connect Discovery 1.0, section 2), as a path is
+ * added to it.
+ */
 export function canDiscoverFrom (issuer: string): boolean {
   return isWebUrl(issuer) && !/[?#]/.test(issuer)
 }
@@ -119,19 +99,24 @@ function baseOf (issuer: string): string {
 }
 
 /**
- * The `jwks_uri` of a document, held to the rules: the document is the issuer's own (Discovery 1.0, section 4.3), and the URL is https and in
- * no private network, unless the issuer's own URL is http, or in one.
+ * The `jwks_uri` of a document, held to the rules: the document is the issuer's own (Discovery 1.0, section 4.3), and the URL is https
+ * and in no private network, unless the issuer's own URL is http, or in one.
  */
 async function jwksUrlIn (document: unknown, issuer: string, lookup: Lookup | null): Promise<string> {
   const { issuer: named, jwks_uri: url } = Object(document) as Partial<Record<'issuer' | 'jwks_uri', unknown>>
   if (named !== issuer) {
-    throw new Error(`it describes the issuer ${shown(named)}, and must describe exactly ${shown(issuer)}; name the issuer as it does, or give its keys as "jwksUrl"`)
+    throw new Error(`it describes the issuer ${shown(named)}, and must describe exactly ${shown(issuer)}; ` +
+      'name the issuer as it does, or give its keys as "jwksUrl"')
   }
-  if (!isWebUrl(url)) throw new Error(`its "jwks_uri" must be an https URL without user name and password; received ${shown(url)}`)
-  const [keys, own] = [new URL(url), new URL(issuer)]
-  if (keys.protocol !== 'https:' && own.protocol === 'https:') throw new Error(`its "jwks_uri" must be an https URL, as the issuer is; received ${shown(url)}`)
-  if (keys.hostname !== own.hostname && await isPrivateHost(keys.hostname, lookup) && !await isPrivateHost(own.hostname, lookup)) {
-    throw new Error(`its "jwks_uri" must not be in a private network, as the issuer is not; received ${shown(url)}; if it is right, give it as "jwksUrl"`)
+  const own = new URL(issuer)
+  if (!isWebUrl(url) || (new URL(url).protocol !== 'https:' && own.protocol === 'https:')) {
+    throw new Error(`its "jwks_uri" must be an https URL without user name and password; received ${shown(url)}`)
+  }
+  const { hostname } = new URL(url)
+  const isInside = hostname !== own.hostname && await isPrivateHost(hostname, lookup, 'some')
+  if (isInside && !await isPrivateHost(own.hostname, lookup, 'every')) {
+    throw new Error('its "jwks_uri" must not be in a private network, as the issuer is not; ' +
+      `received ${shown(url)}; if it is right, give it as "jwksUrl"`)
   }
   return url
 }

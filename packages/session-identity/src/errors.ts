@@ -35,5 +35,8 @@ export const errors: SessionIdentityErrors = {
   KeysUnavailable: createError('ORI_IDENTITY_KEYS_UNAVAILABLE', 'The keys of the issuer could not be loaded from %s: %s.', 503)
 }
 
+/** How long a client is asked to wait where the application's own verifier, or Clerk, cannot tell, in milliseconds. */
+export const retryAfterMs = 5000
+
 /** Codes of the errors above. */
 export type SessionIdentityErrorCode = InstanceType<SessionIdentityErrors[keyof SessionIdentityErrors]>['code']

@@ -1,9 +1,9 @@
 import { anonymous, readOptions, refused, unavailable, type RefusedOutcome, type Unresolved } from '@orientor/session-contract/core'
-import { readToken } from './bearer-token.js'
 import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
 import { claimsFlaw, headerFlaw, isPending, type ClaimRules } from './claims.js'
-import { isCrossSite } from './cross-site.js'
-import { errors } from './errors.js'
+import { readCredentials } from './credentials.js'
+import { crossSiteOrigin, isCookieCounted } from './cross-site.js'
+import { errors, retryAfterMs } from './errors.js'
 import type { IdentifiableRequest, Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
 import { owner } from './owner.js'
@@ -32,9 +32,6 @@ const outages: readonly unknown[] = [
   'jwk-remote-failed-to-load', 'jwk-remote-invalid', 'jwk-remote-missing', 'jwk-local-missing', 'jwk-failed-to-resolve', 'secret-key-invalid', 'unexpected-error'
 ]
 
-/** How long a client is asked to wait when Clerk's keys cannot be had, in milliseconds. */
-const retryAfterMs = 5000
-
 /**
  * Identifies requests by the application's own `@clerk/fastify`, which must be registered before every session plugin and with
  * `hookName: 'onRequest'`. Which token counts and whether it is good is Clerk's decision; the form of a token in the header, and the claims
@@ -54,13 +51,19 @@ export function fromClerk (getAuth: GetClerkAuth, options: FromClerkOptions = {}
   const updatedAtClaim = given.updatedAtClaim ?? null
 
   return request => {
-    const credentials = readToken(request.raw.headers, request.raw.rawHeaders, '__session')
-    const flaw = typeof credentials === 'string' ? formFlaw(credentials, rules) : credentials
-    if (flaw !== null && 'kind' in flaw && flaw.kind === 'refused') return flaw
+    const credentials = readCredentials(request.raw.headers, request.raw.rawHeaders, '__session')
+    const isBearer = typeof credentials === 'string'
+    const tokens = isBearer ? [credentials] : 'kind' in credentials ? [] : credentials
+    if (!isBearer && 'kind' in credentials && credentials.kind === 'refused') return credentials
+    const malformed = isBearer ? formFlaw(credentials, rules) : null
+    if (malformed !== null) return malformed
+    // Clerk reads two headers in another way: where the scheme is spelt differently it takes the cookie, and a word alone for a token.
+    const { authorization = '' } = request.raw.headers
+    if (isBearer && authorization !== `Bearer ${credentials}`) return notAccepted
+    if (!isBearer && authorization !== '' && !authorization.includes(' ')) return anonymous
     const { auth } = request as { auth?: unknown }
     if (auth === undefined || auth === null) throw new errors.ClerkTooLate()
-    const isBearer = typeof credentials === 'string'
-    if (!isBearer && isCrossSite(request, rules.authorizedParties)) return anonymous
+    if (!isBearer && !isCookieCounted(crossSiteOrigin(request), rules.authorizedParties)) return anonymous
     const refusal = (outcome: RefusedOutcome): Unresolved => isBearer ? outcome : anonymous
     const { sessionClaims, sessionStatus, debug } = getAuth(request)
     if (typeof sessionClaims === 'object' && sessionClaims !== null) {
@@ -70,10 +73,9 @@ export function fromClerk (getAuth: GetClerkAuth, options: FromClerkOptions = {}
       if (flaw !== null) return refusal(refused('invalid_token', flaw))
       return isPending(claims) ? anonymous : identityOfClaims(claims, rules, updatedAtClaim)
     }
-    if (sessionStatus === 'pending' || 'kind' in Object(credentials)) return anonymous
+    if (sessionStatus === 'pending' || tokens.length === 0) return anonymous
     const { reason } = Object(debug?.()) as { reason?: unknown }
-    const isWellFormed = isBearer || (credentials as readonly string[]).some(token => formFlaw(token, rules) === null)
-    if (outages.includes(reason) && isWellFormed) return unavailable(retryAfterMs, new errors.KeysUnavailable('Clerk', String(reason)))
+    if (outages.includes(reason) && tokens.some(token => formFlaw(token, rules) === null)) return unavailable(retryAfterMs, new errors.KeysUnavailable('Clerk', String(reason)))
     return refusal(notAccepted)
   }
 }

@@ -1,13 +1,17 @@
-import { anonymous, listOf, oneOf, optional, outcomeOfThrown, readOptions, refused, text, unavailable, type RefusedOutcome, type Unresolved } from '@orientor/session-contract/core'
+import {
+  anonymous, listOf, oneOf, optional, readOptions, refused, text, unavailable, unreadableCredentials,
+  type RefusedOutcome, type Unresolved
+} from '@orientor/session-contract/core'
 import { asymmetricAlgorithms, symmetricAlgorithms, type Algorithm, type SymmetricAlgorithm } from './algorithm.js'
-import { readToken } from './bearer-token.js'
 import { claimOptionRules, claimRulesOf, type ClaimOptions } from './claim-options.js'
 import { isOfClerk, isPending, tokenFlaw } from './claims.js'
-import { isCrossSite } from './cross-site.js'
-import { errors } from './errors.js'
+import { readCredentials } from './credentials.js'
+import { crossSiteOrigin, isCookieCounted } from './cross-site.js'
+import { isDeliberate } from './deliberate-token.js'
+import { errors, retryAfterMs } from './errors.js'
 import type { IdentifiableRequest, Identify } from './identify.js'
 import { identityOfClaims } from './identity-of-claims.js'
-import { isVerdict, isWithoutCredentials } from './jwt-error.js'
+import { isWithoutCredentials, outcomeOfJwtError } from './jwt-error.js'
 import { owner } from './owner.js'
 import { parseToken } from './parsed-token.js'
 
@@ -26,12 +30,6 @@ interface TokenLookup {
   lookupToken (request: IdentifiableRequest): unknown
 }
 
-const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not accepted by the verifier of the application')
-const unreadable: RefusedOutcome = refused('invalid_request', 'The credentials cannot be read')
-
-/** How long a client is asked to wait when the application's verifier failed, in milliseconds. */
-const retryAfterMs = 5000
-
 /**
  * Identifies requests by the application's own `@fastify/jwt`: by `request.jwtVerify()`, with all that it is configured for (secrets that
  * are functions, `trusted`, `extractToken`, cookies, a namespace), so also where `verify: 'fastify-jwt'` cannot. Its price: the token is
@@ -40,8 +38,9 @@ const retryAfterMs = 5000
  * `subject` and a constant `issuer`.
  *
  * A request without credentials is anonymous; a malformed or repeated `Authorization` header is refused whatever else was sent. A token
- * that `@fastify/jwt` refuses is `invalid_token`, an error with a status from 400 to 499 a refusal with that status; anything else that goes wrong,
- * such as a `secret` function whose key server is down, is `unavailable`. A token that came in a cookie is no credentials where it is refused, and on
+ * that `@fastify/jwt` refuses, and any error with a status from 400 to 499, is a refusal with that status; anything else that goes wrong,
+ * such as a `secret` function whose key server is down, is `unavailable`. A token that cannot be seen in a header or in
+ * the URL came in a cookie, or out of one: it is no credentials where it is refused, and on
  * a request that another site may have caused unless its `Origin` is one of `authorizedParties`.
  *
  * @throws ORI_CONTRACT_INVALID_OPTION
@@ -60,8 +59,7 @@ export function fromJwt (options: FromJwtOptions = {}): Identify {
   const decorator = namespace === undefined ? 'jwt' : `jwt.${namespace}`
 
   return request => {
-    const { headers, rawHeaders } = request.raw
-    const header = readToken(headers, rawHeaders, null)
+    const header = readCredentials(request.raw.headers, request.raw.rawHeaders, null)
     if (typeof header === 'object' && 'kind' in header && header.kind === 'refused') return header
     const { jwt } = request.server as { jwt?: object }
     const lookup = (namespace === undefined ? jwt : (jwt as Record<string, unknown> | undefined)?.[namespace]) as Partial<TokenLookup> | undefined
@@ -72,12 +70,12 @@ export function fromJwt (options: FromJwtOptions = {}): Identify {
     try {
       found = lookup.lookupToken(request)
     } catch (error) {
-      return isWithoutCredentials(error) ? anonymous : unreadable
+      return isWithoutCredentials(error) ? anonymous : unreadableCredentials
     }
-    const isCookie = typeof found === 'string' && found !== header && headers.cookie?.includes(found) === true
-    if (isCookie && isCrossSite(request, rules.authorizedParties)) return anonymous
+    const isCookie = typeof found === 'string' && !isDeliberate(found, request)
+    if (isCookie && !isCookieCounted(crossSiteOrigin(request), rules.authorizedParties)) return anonymous
     const refusal = (outcome: RefusedOutcome): Unresolved => isCookie ? anonymous : outcome
-    const token = typeof found === 'string' ? parseToken(found) : unreadable
+    const token = typeof found === 'string' ? parseToken(found) : unreadableCredentials
     if (token.kind === 'refused') return refusal(token)
     const flaw = tokenFlaw(token, rules, given.clock.now())
     if (flaw !== null) return refusal(refused('invalid_token', flaw))
@@ -91,9 +89,10 @@ export function fromJwt (options: FromJwtOptions = {}): Identify {
   }
 }
 
+/** What is no verdict says nothing of the token, such as a `secret` function whose key server is down. */
 function withoutProof (error: unknown): Unresolved {
-  if (isVerdict(error)) return notAccepted
-  const outcome = outcomeOfThrown(error)
+  const outcome = outcomeOfJwtError(error)
   if (outcome.kind !== 'failed') return outcome
-  return unavailable(retryAfterMs, Object.assign(new errors.AppVerifierFailed(error instanceof Error ? error.name : typeof error), { cause: error }))
+  const failure = new errors.AppVerifierFailed(error instanceof Error ? error.name : typeof error)
+  return unavailable(retryAfterMs, Object.assign(failure, { cause: error }))
 }

@@ -72,8 +72,10 @@ function healthOf (sources: readonly JwksSource[]): Omit<Health, 'checkedAtMs'> 
   const failing = all.filter(stats => stats.failing !== null)
   const without = failing.find(({ keys }) => keys === 0)
   if (without !== undefined) return { status: 'unhealthy', reason: problemOf(without, all) }
-  if (failing[0] !== undefined) return { status: 'degraded', reason: `${problemOf(failing[0], all)}; the last ones are in use` }
-  return { status: 'healthy', reason: all.every(({ fetches }) => fetches === 0) ? 'No token has needed a key yet' : 'The keys of the issuer are loaded' }
+  const [first] = failing
+  if (first !== undefined) return { status: 'degraded', reason: `${problemOf(first, all)}; the last ones are in use` }
+  const isUnused = all.every(({ fetches }) => fetches === 0)
+  return { status: 'healthy', reason: isUnused ? 'No token has needed a key yet' : 'The keys of the issuer are loaded' }
 }
 
 function problemOf ({ failing }: JwksSourceStats, { length }: { readonly length: number }): string {

@@ -1,8 +1,9 @@
 import { unavailable, type Clock, type Timer, type UnavailableOutcome } from '@orientor/session-contract/core'
 import type { Algorithm } from './algorithm.js'
-import { Discovery, fixedPlace, type KeyLocation, type KeyPlace } from './discovery.js'
+import { Discovery } from './discovery.js'
 import { errors } from './errors.js'
 import { fetchJson, type Fetch } from './fetch-json.js'
+import { fixedLocator, type KeyLocation, type KeyLocator } from './key-locator.js'
 import { LoadWaiters } from './load-waiters.js'
 import type { Lookup } from './private-host.js'
 import { readKeySet, type PublishedKey } from './verifying-key.js'
@@ -24,7 +25,10 @@ export interface JwksSourceOptions {
   readonly maxBytes?: number
   /** Shortest time between the starts of two loads, in milliseconds. Default is 5000. */
   readonly cooldownMs?: number
-  /** How long after a load the next one is made unasked, so that a withdrawn key is noticed, in milliseconds. Default is 300000 (5 minutes). */
+  /**
+   * How long after a load the next one is made unasked, so that a withdrawn key is noticed, in milliseconds. Default is 300000
+   * (5 minutes).
+   */
   readonly refreshAfterMs?: number
   /** How long the last good set is used while no other can be had, in milliseconds. Default is 86400000 (24 hours). */
   readonly keepForMs?: number
@@ -40,26 +44,39 @@ export interface JwksSourceStats {
   readonly failing: 'discovery' | 'keys' | null
 }
 
-/** When a token came, as its issuer's keys see it: only a load that began later can say that no key of the issuer's signed it. */
+/**
+ * How long a request may wait for keys that are newer than those at hand: not at all; for a load that is under way or may start now; or also, if the
+ * route requires a session, for one that starts when the cooldown ends.
+ */
+export type Patience = 'none' | 'load' | 'cooldown'
+
+/** The state of the loads when a token came: only a load that began later can say that no key of the issuer's signed it. */
 export interface Arrival {
-  /** Loads that had begun. */
-  readonly loads: number
+  /** How many loads had begun. */
+  readonly loadsStarted: number
   readonly atMs: number
+}
+
+/** What went wrong in a load. */
+interface LoadFailure {
+  readonly step: 'discovery' | 'keys'
+  readonly url: string
+  readonly cause: unknown
 }
 
 /** Longest time that a request waits for a load that has not begun when its token comes, in milliseconds. */
 const maxWaitMs = 2000
 
-/** Most requests that wait for such a load at a time: each holds a connection, and any client can send tokens of unknown keys. */
+/** Most requests that wait for such a load at a time: any client can send tokens of unknown keys. */
 const maxWaiting = 100
 
 /**
- * The keys of one issuer. Loaded at first need, then again in the background; one load at a time, whoever asks, and none within the
- * cooldown of the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down, slow or
- * answers anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
+ * The keys of one issuer. Loaded at first need, then again in the background; one load at a time, and none within the cooldown of
+ * the last one: a token that needs one then makes it start when the cooldown ends. While the endpoint is down, slow or answers
+ * anything but a key set, the last good set stays in use. A key that a newer set does not hold loses its trust.
  */
 export class JwksSource {
-  readonly #place: KeyPlace
+  readonly #locator: KeyLocator
   readonly #fetch: Fetch
   readonly #clock: Clock
   readonly #algorithms: readonly Algorithm[] | null
@@ -72,7 +89,7 @@ export class JwksSource {
   #keys: readonly PublishedKey[] = []
   #loadedAtMs = -Infinity
   #startedAtMs = -Infinity
-  #flight: Promise<void> | null = null
+  #inFlight: Promise<void> | null = null
   #timer: Timer | null = null
   #dueAtMs = Infinity
   #failure: { readonly step: 'discovery' | 'keys', readonly error: Error } | null = null
@@ -92,8 +109,8 @@ export class JwksSource {
     this.#refreshAfterMs = options.refreshAfterMs ?? 300_000
     this.#keepForMs = options.keepForMs ?? 86_400_000
     this.#waiters = new LoadWaiters(clock, maxWaiting)
-    this.#place = 'jwksUrl' in location
-      ? fixedPlace(location.jwksUrl)
+    this.#locator = 'jwksUrl' in location
+      ? fixedLocator(location.jwksUrl)
       : new Discovery({
         issuer: location.discoverFrom,
         fetch,
@@ -117,56 +134,61 @@ export class JwksSource {
     return this.#failure?.error ?? null
   }
 
-  /** When asking again makes sense, in milliseconds from now: when the load under way has ended, or else when the next may start. */
+  /** When asking again makes sense, in milliseconds from now: when the load under way must have ended, else when the next may start. */
   get retryAfterMs (): number {
-    return Math.max(0, this.#startedAtMs + (this.#flight === null ? this.#cooldownMs : this.#timeoutMs) - this.#clock.monotonic())
+    const sinceStartMs = this.#inFlight === null ? this.#cooldownMs : this.#timeoutMs
+    return Math.max(0, this.#startedAtMs + sinceStartMs - this.#clock.monotonic())
   }
 
   get stats (): JwksSourceStats {
-    return { fetches: this.#loads, failures: this.#failures, keys: this.keys.length, failing: this.#failure?.step ?? null }
+    const failing = this.#failure?.step ?? null
+    return { fetches: this.#loads, failures: this.#failures, keys: this.keys.length, failing }
   }
 
   /**
-   * Joins the load that is under way, or starts one. When the last is too recent, one is made as soon as the cooldown ends, which is
-   * not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
+   * Joins the load that is under way, or starts one. When the last is too recent, one is made as soon as the cooldown ends, which
+   * is not waited for. Resolves, never rejects, when `keys` are as new as can be had now.
    */
   async refresh (): Promise<void> {
-    if (this.#flight === null && !this.#closed) {
-      if (this.retryAfterMs === 0) this.#flight = this.#load()
+    if (this.#inFlight === null && !this.#closed) {
+      if (this.retryAfterMs === 0) this.#inFlight = this.#load()
       else this.#refreshIn(this.retryAfterMs)
     }
-    await this.#flight
+    await this.#inFlight
   }
 
-  /** Marks the coming of a token. */
+  /** The state of the loads at this moment, by which it is told later whether a load began after it. */
   arrival (): Arrival {
-    return { loads: this.#loads, atMs: this.#clock.monotonic() }
+    return { loadsStarted: this.#loads, atMs: this.#clock.monotonic() }
   }
 
-  /** Whether the keys in use are those of a load that began after a token came: what none of them signed is not the issuer's. */
-  isLoadedSince ({ loads }: Arrival): boolean {
-    return this.#lastGoodLoad > loads
+  /** Whether the keys in use are of a load that began after a token came: if none of them signed it, it is not the issuer's. */
+  isLoadedSince ({ loadsStarted }: Arrival): boolean {
+    return this.#lastGoodLoad > loadsStarted
   }
 
   /**
-   * Waits until `keys` may have changed for a token that none of them signed: for the load under way or, outside of the cooldown, the one
-   * that starts now. Within the cooldown a load is made as soon as that ends, and waited for only where the caller may wait,
-   * at most 2000 ms from the token's arrival, by at most 100 callers at a time.
+   * Waits, as patience allows, until `keys` may have changed for a token that none of them signed: for the load under way or, outside of the
+   * cooldown, the one that starts now. Within the cooldown a load is made as soon as that ends, and waited for at most 2000 ms from the
+   * token's arrival, by at most 100 callers at a time.
    *
-   * @returns null when there are keys to look at, or `unavailable`: nobody can tell yet whether the token is good. Its cause is null
-   *   when there is nothing to read for the operator: the last load went well.
+   * @returns null when there are keys to look at, or `unavailable`: it is not known yet whether the token is good. Its cause is null
+   *   when the last load went well and there is nothing for the operator to read.
    */
-  async newerKeys (arrival: Arrival, mayWait: boolean): Promise<UnavailableOutcome | null> {
-    if (this.#flight === null && (this.#closed || this.retryAfterMs > 0)) {
-      const { retryAfterMs } = this
-      const patienceMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
-      this.#refreshIn(retryAfterMs)
-      if (this.#closed || !mayWait || retryAfterMs >= patienceMs || !await this.#waiters.wait(patienceMs)) return this.#unavailable()
+  async waitForNewerKeys (arrival: Arrival, patience: Patience): Promise<UnavailableOutcome | null> {
+    const { retryAfterMs } = this
+    const isCoolingDown = this.#inFlight === null && retryAfterMs > 0
+    const refreshed = this.refresh()
+    if (this.#closed || patience === 'none') return this.#unavailable()
+    if (isCoolingDown) {
+      const remainingMs = arrival.atMs + maxWaitMs - this.#clock.monotonic()
+      if (patience !== 'cooldown' || retryAfterMs >= remainingMs) return this.#unavailable()
+      if (!await this.#waiters.wait(remainingMs)) return this.#unavailable()
     } else {
-      await this.refresh()
+      await refreshed
     }
-    // A load that failed says nothing; one that began before the token came may have read too early, which is for the next to tell.
-    return this.#lastEndedLoad > arrival.loads && !this.isLoadedSince(arrival) ? this.#unavailable() : null
+    // A load that failed says nothing. One that began before the token came may have read too early: the next one tells.
+    return this.#lastEndedLoad > arrival.loadsStarted && !this.isLoadedSince(arrival) ? this.#unavailable() : null
   }
 
   /** Ends the refreshing; the keys stay. */
@@ -181,40 +203,43 @@ export class JwksSource {
     this.#startedAtMs = this.#clock.monotonic()
     this.#timer?.cancel()
     this.#dueAtMs = Infinity
-    let step: 'discovery' | 'keys' = 'discovery'
-    let { url } = this.#place
+    let failure: LoadFailure = { step: 'discovery', url: this.#locator.firstUrl, cause: null }
     try {
       const { keys, undiscovered } = await withTimeout(this.#clock, this.#timeoutMs, async signal => {
-        const located = await this.#place.locate(signal)
-        step = 'keys'
-        url = located.url
-        const document = await fetchJson(url, { fetch: this.#fetch, accept: 'application/jwk-set+json, application/json', maxBytes: this.#maxBytes, signal })
+        const located = await this.#locator.locate(signal)
+        failure = { step: 'keys', url: located.url, cause: null }
+        const accept = 'application/jwk-set+json, application/json'
+        const document = await fetchJson(located.url, { fetch: this.#fetch, accept, maxBytes: this.#maxBytes, signal })
         const keys = readKeySet(document, this.#keys, this.#algorithms)
         if (keys === null) throw new Error('its answer is not a JWK set with public keys for signatures')
         return { keys, undiscovered: located.failure }
       })
       this.#use(keys)
       this.#loadedAtMs = this.#clock.monotonic()
-      if (undiscovered !== null) {
-        step = 'discovery'
-        url = this.#place.url
-        throw undiscovered
-      }
+      this.#ended(load, undiscovered === null ? null : { step: 'discovery', url: this.#locator.firstUrl, cause: undiscovered })
+    } catch (cause) {
+      this.#ended(load, { ...failure, cause })
+    }
+  }
+
+  /** @param failure - null: the keys are as new as can be */
+  #ended (load: number, failure: LoadFailure | null): void {
+    if (failure === null) {
       this.#lastGoodLoad = load
       this.#failure = null
       this.#refreshIn(this.#refreshAfterMs)
-    } catch (cause) {
-      this.#place.doubt()
+    } else {
+      const { step, url, cause } = failure
+      this.#locator.invalidate()
       this.#failures++
       const error = new errors.KeysUnavailable(url, cause instanceof Error ? cause.message : 'unknown failure')
       this.#failure = { step, error: Object.assign(error, { cause }) }
       // Without keys the next token asks by itself.
       if (this.keys.length > 0) this.#refreshIn(this.#cooldownMs)
-    } finally {
-      this.#lastEndedLoad = load
-      this.#flight = null
-      this.#waiters.release()
     }
+    this.#lastEndedLoad = load
+    this.#inFlight = null
+    this.#waiters.release()
   }
 
   #unavailable (): UnavailableOutcome {

@@ -1,5 +1,5 @@
 import {
-  callable, durationMs, hubOptionRules, integer, invalidOption, listOf, objectWith, oneOf, optional, readOptions, rule, withDefault,
+  callable, durationMs, hubOptionNames, hubOptionRules, integer, invalidOption, listOf, objectWith, oneOf, optional, readOptions, rule, withDefault,
   type Clock, type HubOptionValues, type OptionRule, type SessionHubOptions
 } from '@orientor/session-contract/core'
 import { asymmetricAlgorithms, type Algorithm } from './algorithm.js'
@@ -7,9 +7,10 @@ import {
   claimOptionRules, claimRulesOf, issuerClaimRules, issuerName, type ClaimOptions, type CommonClaimValues, type ConstantIssuer, type IssuerClaimOptions, type IssuerClaimValues
 } from './claim-options.js'
 import type { ClaimRules } from './claims.js'
-import { canDiscoverFrom, type KeyLocation } from './discovery.js'
+import { canDiscoverFrom } from './discovery.js'
 import type { Fetch } from './fetch-json.js'
 import type { Identify } from './identify.js'
+import type { KeyLocation } from './key-locator.js'
 import { owner } from './owner.js'
 import { systemLookup, type Lookup } from './private-host.js'
 import { isWebUrl } from './web-url.js'
@@ -18,7 +19,7 @@ import { isWebUrl } from './web-url.js'
 export interface TrustedIssuer extends IssuerClaimOptions {
   /** `iss` of its tokens, compared exactly. */
   readonly issuer: string
-  /** Where it publishes its keys: an http or https URL. Default is where it says by OpenID discovery, else `<issuer>/.well-known/jwks.json`. */
+  /** Where it publishes its keys: an http or https URL. Default: it says so by discovery, as for the plugin's own option. */
   readonly jwksUrl?: string
   /** Accepted signature algorithms, all asymmetric. */
   readonly algorithms?: readonly Algorithm[]
@@ -37,20 +38,21 @@ export interface SessionIdentityOptions extends ClaimOptions, SessionHubOptions 
    */
   readonly issuers?: readonly TrustedIssuer[]
   /**
-   * Where the issuer publishes its keys: an http or https URL. Default is the `jwks_uri` of `<issuer>/.well-known/openid-configuration` or, when
-   * that does not exist (404), `<issuer>/.well-known/jwks.json`. For `verify: 'jwks'` only.
+   * Where the issuer publishes its keys: an http or https URL. Default is the `jwks_uri` of its
+   * `<issuer>/.well-known/openid-configuration` or, when that does not exist (404), `<issuer>/.well-known/jwks.json`. For
+   * `verify: 'jwks'` only.
    */
   readonly jwksUrl?: string
   /** To be set where the cookie is read: it is what keeps a sister site's tokens out, and other sites' requests in the user's name. */
   readonly authorizedParties?: readonly string[]
   /**
-   * Accepted signature algorithms, all asymmetric. Default: what each published key says (`alg`), else what its type and curve say, RS256 for
-   * RSA; with `verify: 'fastify-jwt'`, what the application's verifier accepts.
+   * Accepted signature algorithms, all asymmetric. Default: what each published key says (`alg`), else what its type and curve say,
+   * RS256 for RSA; with `verify: 'fastify-jwt'`, what the application's verifier accepts.
    */
   readonly algorithms?: readonly Algorithm[]
   /**
-   * Who checks signatures: this plugin with the issuer's published keys (`jwks`), or the application's own `@fastify/jwt`. Default is
-   * `jwks` when `issuer` or `issuers` is given, else `fastify-jwt`.
+   * The verifier of signatures: this plugin with the issuer's published keys (`jwks`), or the application's own `@fastify/jwt`. Default is
+   * `jwks` when `issuers`, `jwksUrl` or an `issuer` by name is given, else `fastify-jwt`.
    */
   readonly verify?: 'jwks' | 'fastify-jwt'
   /**
@@ -67,8 +69,8 @@ export interface SessionIdentityOptions extends ClaimOptions, SessionHubOptions 
   /** How long a verified token is believed before its signature is checked anew, from 0; 0: checked each time. Default is 300000 (5 minutes). */
   readonly recheckAfterMs?: number
   /**
-   * Most verified tokens in use that are remembered, 2 to 1000000. Up to twice as many are held, as those that were not used lately go together;
-   * each takes its own length and about 1.5 KB. Default is 10000.
+   * Most verified tokens in use that are remembered, 2 to 1000000. Up to twice as many are held, as those that were not used lately go
+   * together; what one takes of memory is in the README. Default is 10000.
    */
   readonly maxTokens?: number
   /** How keys are fetched. Default is the platform's `fetch`. */
@@ -102,7 +104,7 @@ export interface ResolvedSessionIdentityOptions {
   readonly maxTokens: number
   readonly clock: Clock
   readonly fetch: Fetch
-  /** Finds the addresses of hosts that an issuer names; null: `fetch` is the application's own, and may ask another network than this process sees. */
+  /** Finds the addresses of hosts that an issuer names; null where `fetch` is the application's own, and may ask another network. */
   readonly lookup: Lookup | null
   /** What is passed through to the hub. */
   readonly hub: HubOptionValues
@@ -127,13 +129,15 @@ export function resolveOptions (input: unknown): ResolvedSessionIdentityOptions 
     ...hubOptionRules,
     issuers: optional(listOf(objectWith<TrustedIssuer>('an object that names an issuer', []), { min: 1 })),
     verify: optional(oneOf(['jwks', 'fastify-jwt'])),
-    identify: optional(callable<Identify>('(request) => Identity | outcome, or a promise of one')),
+    identify: optional(callable<Identify>('(request, route) => Identity | outcome, or a promise of one')),
     cookie: withDefault(cookieName, '__session'),
     recheckAfterMs: withDefault(durationMs({ min: 0, max: Number.MAX_SAFE_INTEGER }), 300_000),
     maxTokens: withDefault(integer({ min: 2, max: 1_000_000 }), 10_000),
     fetch: optional(callable<Fetch>('(url, init) => Promise<Response>'))
   })
-  if (given.identify !== undefined) refuseBesides(input as object, ['identify', 'clock', 'refuse', 'refuseAs'], 'with "identify", which has rules of its own: fromJwt() and fromClerk() take them as their options')
+  if (given.identify !== undefined) {
+    refuseBesides(input as object, ['identify', 'clock', ...hubOptionNames], 'with "identify", which has rules of its own: fromJwt() and fromClerk() take them as their options')
+  }
   const verify = given.verify ?? (typeof given.issuer !== 'string' && given.issuers === undefined && given.jwksUrl === undefined ? 'fastify-jwt' : 'jwks')
   return Object.freeze({
     verify,
@@ -185,7 +189,8 @@ function publishingIssuer (of: IssuerValues, common: CommonClaimValues): Resolve
   if (issuer === undefined) throw invalidOption(owner, 'option "issuer" is missing; it must be given with verify: "jwks", as the one accepted value of "iss", or "issuers" as a list of several.')
   if (typeof issuer === 'object') throw invalidOption(owner, 'option "issuer" must be a name with verify: "jwks", where each issuer has keys of its own; { always } is for verify: "fastify-jwt" and fromJwt().')
   if (jwksUrl === undefined && !canDiscoverFrom(issuer)) {
-    throw invalidOption(owner, 'option "jwksUrl" is missing; it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from.')
+    throw invalidOption(owner, 'option "jwksUrl" is missing; ' +
+      'it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from.')
   }
   const location = Object.freeze(jwksUrl === undefined ? { discoverFrom: issuer } : { jwksUrl })
   return Object.freeze({

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { Advice } from './advice.js'
 import { AppIdentifier } from './app-identifier.js'
-import { readToken } from './bearer-token.js'
+import { readCredentials } from './credentials.js'
 import { crossSiteOrigin } from './cross-site.js'
 import { errors } from './errors.js'
 import { identityComponent, type SessionIdentityStats } from './identity-component.js'
@@ -51,7 +51,7 @@ function byToken (fastify: FastifyInstance, hub: SessionHub, options: ResolvedSe
   advice.onStart()
   hub.fill('identify', owner, (request, { required }) => {
     const { headers, rawHeaders } = request.raw
-    const credentials = readToken(headers, rawHeaders, cookie)
+    const credentials = readCredentials(headers, rawHeaders, cookie)
     if (typeof credentials === 'string') return verifier.identify(credentials, required)
     if ('kind' in credentials) return credentials
     return advice.onCookie(verifier.identifyCookies(credentials, crossSiteOrigin(request), required))

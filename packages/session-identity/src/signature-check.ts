@@ -1,34 +1,30 @@
 import { compactVerify } from 'jose'
 import { refused, type RefusedOutcome, type Sync, type UnavailableOutcome } from '@orientor/session-contract/core'
 import type { Algorithm } from './algorithm.js'
-import type { JwksSource } from './jwks-source.js'
+import type { JwksSource, Patience } from './jwks-source.js'
 import type { ParsedToken } from './parsed-token.js'
 import { keysFor, type PublishedKey, type VerifyingKey } from './verifying-key.js'
 
-/**
- * Begins the check of the tokens that one request carries.
- *
- * @param mayWait - whether the request may wait for keys that are not fetched before a cooldown ends
- */
-export type SignatureCheck = (mayWait: boolean) => SignerOf
+/** Begins the check of the tokens that one request carries, which all came at this moment. */
+export type SignatureCheck = () => SignerOf
 
 /** Says who signed a token: a key, or why that is not known. Never throws for what a token holds. */
-export type SignerOf = (token: ParsedToken) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
+export type SignerOf = (token: ParsedToken, patience: Patience) => Sync<VerifyingKey | RefusedOutcome | UnavailableOutcome>
 
 const unknownKey: RefusedOutcome = refused('invalid_token', 'The key of the token is not known')
 const badSignature: RefusedOutcome = refused('invalid_token', 'The signature of the token is not valid')
 const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not accepted by the verifier of the application')
 
 /**
- * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer may
- * rotate under the same `kid`, is refused only once a load that began after the request came has brought no key of its either; until
+ * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer
+ * may rotate under the same `kid`, is refused only once a load that began after the request came has brought no key that did; until
  * then, and as long as there are no keys, the answer is `unavailable`: the token may be good.
  */
 export function checkByJwks (source: JwksSource): SignatureCheck {
   const signerAmong = sharedCheck()
-  return mayWait => {
+  return () => {
     const arrival = source.arrival()
-    return async token => {
+    return async (token, patience) => {
       let checked: readonly PublishedKey[] | null = null
       let answer: PublishedKey | RefusedOutcome = unknownKey
       for (;;) {
@@ -40,7 +36,7 @@ export function checkByJwks (source: JwksSource): SignatureCheck {
         } else if (source.isLoadedSince(arrival)) {
           return answer
         } else {
-          const late = await source.newerKeys(arrival, mayWait)
+          const late = await source.waitForNewerKeys(arrival, patience)
           if (late !== null) return late
         }
       }
@@ -77,7 +73,7 @@ type SignerCheck = (keys: readonly PublishedKey[], token: ParsedToken) => Promis
 
 /** Checks a token that several requests carry at once only once per set of keys. */
 function sharedCheck (): SignerCheck {
-  const running = new Map<string, { readonly keys: readonly PublishedKey[], readonly answer: ReturnType<SignerCheck> }>()
+  const running = new Map<string, { readonly keys: readonly PublishedKey[], readonly answer: Promise<PublishedKey | RefusedOutcome> }>()
   return async (keys, token) => {
     const other = running.get(token.text)
     if (other?.keys === keys) return await other.answer
@@ -99,7 +95,7 @@ async function signerAmong (keys: readonly PublishedKey[], token: ParsedToken): 
     try {
       await compactVerify(token.text, key.publicKey)
     } catch {
-      continue // Not signed with this key, or the key is of no use for this algorithm: either way it vouches for nothing.
+      continue // Not signed with this key.
     }
     if (key.trusted) return key // It may have been withdrawn meanwhile.
   }

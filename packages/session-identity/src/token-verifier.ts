@@ -1,6 +1,8 @@
-import { anonymous, refused, type Clock, type Identity, type RefusedOutcome, type Sync, type Unresolved } from '@orientor/session-contract/core'
-import { isOfClerk, isPending, tokenFlaw, validityOf, type ClaimRules } from './claims.js'
+import { anonymous, refused, type Clock, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
+import { isOfClerk, isPending, tokenFlaw, unknownIssuer, validityOf, type ClaimRules } from './claims.js'
+import { isCookieCounted } from './cross-site.js'
 import { identityOfClaims } from './identity-of-claims.js'
+import type { Patience } from './jwks-source.js'
 import { notAToken, parseToken, type ParsedToken } from './parsed-token.js'
 import type { SignerOf } from './signature-check.js'
 import { TokenCache } from './token-cache.js'
@@ -22,8 +24,9 @@ export interface TokenVerifierOptions {
 
 /**
  * Every token is counted once: `hits` (found verified), `verified` (checked and good), `pending` (good, but its session waits for
- * something), `refused`, or `unavailable` (no keys). The cookies of one request count as one token, and not at all when none of them is of an accepted
- * issuer. `cachedTokens` is the present number of verified tokens in use.
+ * something), `refused`, or `unavailable` (no keys, or none of them its own, and newer ones not at hand). The cookies of one request
+ * count as one token, and not at all when none of them is of an accepted issuer. `cachedTokens` is the present number of verified
+ * tokens in use.
  */
 export interface TokenVerifierStats {
   readonly hits: number
@@ -34,16 +37,8 @@ export interface TokenVerifierStats {
   readonly cachedTokens: number
 }
 
-/** The tokens in cookies of one issuer, the newest first. */
-interface Candidates {
-  readonly policy: TokenPolicy
-  readonly tokens: readonly ParsedToken[]
-}
-
-/** Most signatures that are checked for the cookies of one request: whoever can set cookies could ask for any number. */
+/** Most signatures that are checked for the cookies of one request, which a client could otherwise make any number. */
 const maxSignatures = 4
-
-const unknownIssuer: RefusedOutcome = refused('invalid_token', 'The issuer of the token is not accepted')
 
 /**
  * Token → identity, or why not. Knows nothing of HTTP and Fastify. Verified tokens are remembered until they expire, so that a token
@@ -54,7 +49,8 @@ const unknownIssuer: RefusedOutcome = refused('invalid_token', 'The issuer of th
  * `iss` included. As that choice depends on nothing but the token's text, the policies may share what is remembered.
  */
 export class TokenVerifier {
-  readonly #policies: ReadonlyMap<unknown, TokenPolicy>
+  readonly #policies: readonly TokenPolicy[]
+  readonly #byIssuer: ReadonlyMap<unknown, TokenPolicy>
   readonly #defaultPolicy: TokenPolicy | null
   readonly #clock: Clock
   readonly #recheckAfterMs: number
@@ -63,7 +59,8 @@ export class TokenVerifier {
   readonly #counts = { hits: 0, verified: 0, pending: 0, refused: 0, unavailable: 0 }
 
   constructor (options: TokenVerifierOptions) {
-    this.#policies = new Map(options.policies.flatMap(policy => policy.rules.issuer === null ? [] : [[policy.rules.issuer, policy]]))
+    this.#policies = options.policies
+    this.#byIssuer = new Map(options.policies.flatMap(policy => policy.rules.issuer === null ? [] : [[policy.rules.issuer, policy]]))
     this.#defaultPolicy = options.policies.find(({ rules }) => rules.issuer === null || rules.isIssuerImplied) ?? null
     this.#clock = options.clock
     this.#recheckAfterMs = options.recheckAfterMs
@@ -83,21 +80,19 @@ export class TokenVerifier {
    */
   identify (token: string, mayWait = false): Sync<Identity | Unresolved> {
     if (typeof token !== 'string') return this.#count(notAToken)
-    const known = this.#cache.get(token, this.#clock.now())
-    if (known !== null) {
-      this.#counts.hits++
-      return known
-    }
+    const known = this.#known(token)
+    if (known !== null) return known
     const parsed = parseToken(token)
     if (parsed.kind === 'refused') return this.#count(parsed)
     const policy = this.#policyOf(parsed)
-    if (policy === null) return this.#count(unknownIssuer)
-    return this.#counted(this.#check(parsed, policy.rules, policy.signature(mayWait)))
+    if (policy === null) return this.#count(refused('invalid_token', unknownIssuer))
+    const found = this.#check(parsed, policy.rules, policy.signature(), patienceOf(mayWait))
+    return found instanceof Promise ? found.then(settled => this.#count(settled)) : this.#count(found)
   }
 
   /**
    * Verifies the tokens that one request carries in cookies. Of the first issuer, in the order of the policies, that has any, the newest that is good counts,
-   * by `iat`; at most four signatures are checked. Synchronous as identify() is.
+   * by `iat`; at most four signatures are checked. Synchronous, and without a promise, where the newest was verified before or none needs a check.
    *
    * Never throws, never rejects, and refuses nothing: a cookie that is not good is no credentials, so the outcome is `anonymous` where none
    * is. It is `unavailable` where one may be good and there is no key to check it with.
@@ -108,78 +103,79 @@ export class TokenVerifier {
    */
   identifyCookies (tokens: readonly string[], crossSiteOrigin: string | null, mayWait = false): Sync<Identity | Unresolved> {
     if (tokens.length === 1 && crossSiteOrigin === null) {
-      const known = this.#cache.get(tokens[0]!, this.#clock.now())
-      if (known !== null) {
-        this.#counts.hits++
-        return known
-      }
+      const known = this.#known(tokens[0]!)
+      if (known !== null) return known
     }
-    const candidates = this.#candidates(tokens, crossSiteOrigin)
-    return candidates === null ? anonymous : this.#firstGood(candidates, candidates.policy.signature(mayWait), 0, 0, null)
+    const first = this.#cookiesOfFirstIssuer(tokens, crossSiteOrigin)
+    if (first === null) return anonymous
+    const { tokens: parsed, policy: { rules, signature } } = first
+    const nowMs = this.#clock.now()
+    const candidates = parsed.filter(token => tokenFlaw(token, rules, nowMs) === null)
+    if (candidates[0] === undefined) return this.#noGoodCookie()
+    return this.#known(candidates[0].text) ?? this.#newestGood(candidates, rules, signature(), patienceOf(mayWait))
   }
 
   stats (): TokenVerifierStats {
     return Object.freeze({ ...this.#counts, cachedTokens: this.#cache.size })
   }
 
-  #policyOf ({ claims: { iss } }: ParsedToken): TokenPolicy | null {
-    return this.#policies.get(iss) ?? this.#defaultPolicy
+  #known (text: string): Identity | null {
+    const known = this.#cache.get(text, this.#clock.now())
+    if (known !== null) this.#counts.hits++
+    return known
   }
 
-  /** The tokens of the first issuer that has any, the newest first. */
-  #candidates (tokens: readonly string[], crossSiteOrigin: string | null): Candidates | null {
-    const byPolicy = new Map<TokenPolicy, ParsedToken[]>()
-    for (const text of tokens) {
-      const token = parseToken(text)
-      if (token.kind === 'refused') continue
-      const policy = this.#policyOf(token)
-      if (policy === null || (crossSiteOrigin !== null && policy.rules.authorizedParties?.includes(crossSiteOrigin) !== true)) continue
-      const others = byPolicy.get(policy)
-      if (others === undefined) byPolicy.set(policy, [token])
-      else others.push(token)
-    }
-    for (const policy of [...this.#policies.values(), this.#defaultPolicy]) {
-      const found = policy === null ? undefined : byPolicy.get(policy)
-      if (found !== undefined) return { policy: policy!, tokens: found.sort((one, other) => issuedAt(other) - issuedAt(one)) }
+  #policyOf ({ claims: { iss } }: ParsedToken): TokenPolicy | null {
+    return this.#byIssuer.get(iss) ?? this.#defaultPolicy
+  }
+
+  /** The tokens of the first issuer that has any, the newest first; null: none is of an issuer whose cookies count on this request. */
+  #cookiesOfFirstIssuer (texts: readonly string[], origin: string | null): { readonly policy: TokenPolicy, readonly tokens: readonly ParsedToken[] } | null {
+    const parsed = texts.map(text => parseToken(text)).filter(token => token.kind === 'token')
+    for (const policy of this.#policies) {
+      if (!isCookieCounted(origin, policy.rules.authorizedParties)) continue
+      const tokens = parsed.filter(token => this.#policyOf(token) === policy)
+      if (tokens.length > 0) return { policy, tokens: tokens.sort((one, other) => issuedAt(other) - issuedAt(one)) }
     }
     return null
   }
 
-  #firstGood (candidates: Candidates, signerOf: SignerOf, from: number, checked: number, undecided: Unresolved | null): Sync<Identity | Unresolved> {
-    const { policy, tokens } = candidates
-    for (let at = from; at < tokens.length; at++) {
-      const token = tokens[at]!
-      const nowMs = this.#clock.now()
-      const known = this.#cache.get(token.text, nowMs)
-      if (known !== null) {
-        this.#counts.hits++
-        return known
-      }
-      if (tokenFlaw(token, policy.rules, nowMs) !== null) continue
+  /**
+   * The identity of the first of these tokens that is good. All are held against the keys at hand first: a cookie that another site set, or that a
+   * newer key may have signed, keeps no good one waiting.
+   */
+  async #newestGood (tokens: readonly ParsedToken[], rules: ClaimRules, signerOf: SignerOf, patience: Patience): Promise<Identity | Unresolved> {
+    let undecided: ParsedToken[] = []
+    let checked = 0
+    for (const token of tokens) {
+      const known = this.#known(token.text)
+      if (known !== null) return known
       if (checked === maxSignatures) break
       checked++
-      const found = this.#check(token, policy.rules, signerOf)
-      if (found instanceof Promise) {
-        return found.then(settled => this.#isFinal(settled) ? this.#count(settled) : this.#firstGood(candidates, signerOf, at + 1, checked, undecided ?? asUndecided(settled)))
-      }
-      if (this.#isFinal(found)) return this.#count(found)
-      undecided ??= asUndecided(found)
+      const found = await this.#check(token, rules, signerOf, 'none')
+      if (found.kind === 'identity' || found.kind === 'anonymous') return this.#count(found)
+      if (found.kind === 'unavailable') undecided = [...undecided, token]
     }
-    if (undecided !== null) return this.#count(undecided)
+    let unavailable: Unresolved | null = null
+    for (const token of undecided) {
+      const found = await this.#check(token, rules, signerOf, patience)
+      if (found.kind === 'identity' || found.kind === 'anonymous') return this.#count(found)
+      if (found.kind === 'unavailable') unavailable ??= found
+    }
+    return unavailable === null ? this.#noGoodCookie() : this.#count(unavailable)
+  }
+
+  #noGoodCookie (): Unresolved {
     this.#counts.refused++
     return anonymous
   }
 
-  #isFinal ({ kind }: Identity | Unresolved): boolean {
-    return kind === 'identity' || kind === 'anonymous'
-  }
-
   /** Checks a token that was not found. */
-  #check (token: ParsedToken, rules: ClaimRules, signerOf: SignerOf): Sync<Identity | Unresolved> {
+  #check (token: ParsedToken, rules: ClaimRules, signerOf: SignerOf, patience: Patience): Sync<Identity | Unresolved> {
     // Before the signature: a token that cannot be accepted costs no cryptography and fetches no keys.
     const flaw = tokenFlaw(token, rules, this.#clock.now())
     if (flaw !== null) return refused('invalid_token', flaw)
-    const signer = signerOf(token)
+    const signer = signerOf(token, patience)
     return signer instanceof Promise ? signer.then(settled => this.#accept(token, rules, settled)) : this.#accept(token, rules, signer)
   }
 
@@ -199,10 +195,6 @@ export class TokenVerifier {
     return identity
   }
 
-  #counted (found: Sync<Identity | Unresolved>): Sync<Identity | Unresolved> {
-    return found instanceof Promise ? found.then(settled => this.#count(settled)) : this.#count(found)
-  }
-
   #count (found: Identity | Unresolved): Identity | Unresolved {
     if (found.kind === 'identity') this.#counts.verified++
     else if (found.kind === 'anonymous') this.#counts.pending++
@@ -212,11 +204,11 @@ export class TokenVerifier {
   }
 }
 
+function patienceOf (mayWait: boolean): Patience {
+  return mayWait ? 'cooldown' : 'load'
+}
+
 /** When a token says that it was issued, in seconds; one that does not say is older than any. */
 function issuedAt ({ claims: { iat } }: ParsedToken): number {
   return typeof iat === 'number' ? iat : 0
-}
-
-function asUndecided (found: Identity | Unresolved): Unresolved | null {
-  return found.kind === 'unavailable' ? found : null
 }

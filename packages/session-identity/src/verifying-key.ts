@@ -37,15 +37,17 @@ const secretParts = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 const signatureOperations: readonly unknown[] = ['sign', 'verify']
 
 /**
- * Reads a JWK set (RFC 7517, section 5). A member that is null counts as absent. Entries that cannot verify signatures (other types,
- * uses, operations and curves, weak, symmetric and private keys) are left out. A key that was known before keeps its object, and with it
- * the tokens that it verified.
+ * Reads a JWK set (RFC 7517, section 5). A member that is null counts as absent. Entries that cannot verify signatures (other
+ * types, uses, operations and curves, weak, symmetric and private keys) are left out. A key that was known before keeps its object,
+ * and with it the tokens that it verified.
  *
  * @param allowed - algorithms that keys without an `alg` may verify. Default is null: those of their type and curve
  * @returns null when the document is not a JWK set, holds more than 100 entries or no usable key: that is a fault of whoever sent it,
  *   not a withdrawal
  */
-export function readKeySet (document: unknown, known: readonly PublishedKey[], allowed: readonly Algorithm[] | null = null): readonly PublishedKey[] | null {
+export function readKeySet (
+  document: unknown, known: readonly PublishedKey[], allowed: readonly Algorithm[] | null = null
+): readonly PublishedKey[] | null {
   if (typeof document !== 'object' || document === null) return null
   const entries = (document as { keys?: unknown }).keys
   if (!Array.isArray(entries) || entries.length > maxKeys) return null
@@ -70,7 +72,8 @@ function publishedKey (entry: unknown, known: readonly PublishedKey[], allowed: 
   const publicKey = soundKey(jwk)
   if (publicKey === null) return null
   const { kid, alg } = jwk as { kid?: string, alg?: Algorithm }
-  return { kind: 'key', trusted: true, kid, algorithms: alg === undefined ? allowed ?? algorithmsOfKind(jwk) : [alg], publicKey, fingerprint }
+  const algorithms = alg === undefined ? allowed ?? algorithmsOfKind(jwk) : [alg]
+  return { kind: 'key', trusted: true, kid, algorithms, publicKey, fingerprint }
 }
 
 /** Whether nothing that is said of the key forbids to verify signatures with it. */
@@ -94,9 +97,10 @@ function soundKey ({ kty, crv, n, e, x, y }: Jwk): KeyObject | null {
   try {
     const key = createPublicKey({ key: { kty, crv, n, e, x, y } as JsonWebKey, format: 'jwk' })
     const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key
+    const { modulusLength = 0, publicExponent = 0n, namedCurve } = details!
     const isSound = type === 'rsa'
-      ? details!.modulusLength! >= minModulusBits && details!.modulusLength! <= maxModulusBits && details!.publicExponent! < 2n ** 64n
-      : type === 'ed25519' || (type === 'ec' && curves.includes(details!.namedCurve))
+      ? modulusLength >= minModulusBits && modulusLength <= maxModulusBits && publicExponent < 2n ** 64n
+      : type === 'ed25519' || (type === 'ec' && curves.includes(namedCurve))
     return isSound ? key : null
   } catch {
     return null

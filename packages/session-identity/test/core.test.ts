@@ -5,8 +5,9 @@ import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
 import { anonymous, createIdentity, type Identity, type Sync, type Unresolved } from '@orientor/session-contract/core'
-import { readToken } from '../src/bearer-token.js'
-import { JwksSource, TokenVerifier, resolveOptions, trustedIssuers, type Identify, type SessionIdentityOptions } from '../src/core.js'
+import { readCredentials } from '../src/credentials.js'
+import { TokenVerifier, resolveOptions, trustedIssuers, type Identify, type SessionIdentityOptions } from '../src/core.js'
+import { JwksSource } from '../src/jwks-source.js'
 import { identityComponent } from '../src/identity-component.js'
 import { TokenCache } from '../src/token-cache.js'
 import { identifyAfterCooldown } from './fixtures/after-cooldown.js'
@@ -507,7 +508,7 @@ t.test('Instruments read the counters, and their labels hold results only.', asy
 
 t.test('A token is read from the Authorization header, else from cookies of the form of a token, and from nowhere else.', async t => {
   const read = (authorization: string | undefined, cookie?: string, name: string | null = '__session'): string => {
-    const found = readToken({ authorization, cookie }, authorization === undefined ? [] : ['Host', 'x', 'authorization', authorization], name)
+    const found = readCredentials({ authorization, cookie }, authorization === undefined ? [] : ['Host', 'x', 'authorization', authorization], name)
     if (typeof found === 'string') return `token ${found}`
     if (!('kind' in found)) return `cookies ${found.join(' ')}`
     return found.kind === 'refused' ? found.error ?? '' : found.kind
@@ -564,8 +565,8 @@ t.test('A token is read from the Authorization header, else from cookies of the 
   t.equal(read('Basic x', '__session=d.e.f', null), 'anonymous')
   t.equal(read(undefined, 'sid=d.e.f; __session=g.h.i', 'sid'), 'cookies d.e.f', 'a name of one\'s own')
   for (const more of [{}, { cookie: '__session=a.b.c' }]) {
-    t.match(readToken({ authorization: 'Bearer a.b.c', ...more }, ['Authorization', 'Bearer a.b.c', 'AUTHORIZATION', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' }, 'Node.js drops the second line')
-    t.match(readToken({ authorization: '', ...more }, ['Authorization', '', 'Authorization', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' })
+    t.match(readCredentials({ authorization: 'Bearer a.b.c', ...more }, ['Authorization', 'Bearer a.b.c', 'AUTHORIZATION', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' }, 'Node.js drops the second line')
+    t.match(readCredentials({ authorization: '', ...more }, ['Authorization', '', 'Authorization', 'Bearer d.e.f'], '__session'), { error: 'invalid_request' })
   }
 })
 
@@ -586,7 +587,7 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
         tokenTypes: null,
         subject: null,
         algorithms: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
-        expiryRequired: true,
+        requireExpiry: true,
         clockToleranceMs: 5000,
         maxTokenLifetimeMs: 86_400_000
       }
@@ -631,7 +632,7 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
     [{ issuer: { always: 'a b' } }, /option "issuer" must be/],
     [{ issuer: { always: 'my-app', issuer } }, /option "issuer" must be/],
     [{ issuer: { always: 'my-app' }, verify: 'jwks' }, /option "issuer" must be a name with verify: "jwks"/],
-    [{ issuer, provider: 'auth0' }, /option "provider" must be one of "clerk", "oidc"/],
+    [{ issuer, provider: 'auth0' }, /option "provider" must be one of "clerk", "other"/],
     [{ issuer, tokenTypes: ['at+jwt'] }, /option "audience" is missing; it must be given where "tokenTypes" names "at\+jwt"/],
     [{ issuer, tokenTypes: ['JWE'] }, /tokenTypes/],
     [{ issuer, subject: [] }, /subject/],

@@ -2,7 +2,8 @@ import { fastify } from 'fastify'
 import t from 'tap'
 import type { Identity, Sync, Unresolved } from '@orientor/session-contract/core'
 import { ManualClock, until } from '@orientor/test-kit'
-import { JwksSource, TokenVerifier, resolveOptions, trustedIssuers, type Lookup, type SessionIdentityOptions } from '../src/core.js'
+import { TokenVerifier, resolveOptions, trustedIssuers, type Lookup, type SessionIdentityOptions } from '../src/core.js'
+import { JwksSource } from '../src/jwks-source.js'
 import { identityComponent } from '../src/identity-component.js'
 import { systemLookup } from '../src/private-host.js'
 import { identifyAfterCooldown } from './fixtures/after-cooldown.js'
@@ -16,7 +17,10 @@ const configurationUrl = `${issuer}/.well-known/openid-configuration`
 const jwksUrl = 'https://keys.example.net/app'
 
 /** An issuer that says where its keys are, and a verifier that is told the issuer and nothing else. */
-function setup (input: SessionIdentityOptions & { readonly issuer?: string } = {}, configuration: unknown = { issuer, jwks_uri: jwksUrl }) {
+function setup (
+  input: SessionIdentityOptions & { readonly issuer?: string } = {},
+  configuration: unknown = { issuer, jwks_uri: jwksUrl }
+) {
   const web = new Web()
   web.publish(configurationUrl, configuration)
   web.publishKeys(jwksUrl, key)
@@ -26,7 +30,8 @@ function setup (input: SessionIdentityOptions & { readonly issuer?: string } = {
   const verifier = new TokenVerifier({ ...options, policies })
   const component = identityComponent(verifier, sources, clock)
   const token = (by: SigningKey = key, more: object = {}): string => tokenOf(by, input.issuer ?? issuer, clock.now(), more)
-  return { web, clock, verifier, source: sources[0]!, component, token, identify: async (text = token()) => await subjectOf(verifier.identify(text)) }
+  const identify = async (text = token()): Promise<string> => await subjectOf(verifier.identify(text))
+  return { web, clock, verifier, source: sources[0]!, component, token, identify }
 }
 
 function tokenOf (by: SigningKey, iss: string, nowMs: number, more: object = {}): string {
@@ -85,7 +90,8 @@ t.test('Where the issuer publishes no document (404) the keys are at /.well-know
     const { web, verifier, component, token } = setup()
     web.publishKeys(`${issuer}/.well-known/jwks.json`, key)
     web.documents.set(configurationUrl, answer)
-    t.match(await verifier.identify(token()), { kind: 'unavailable', retryAfterMs: 5000, cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE', message: reason } }, name)
+    const cause = { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE', message: reason }
+    t.match(await verifier.identify(token()), { kind: 'unavailable', retryAfterMs: 5000, cause }, name)
     t.match(await verifier.identify(token()), { cause: { message: configurationUrl } }, `${name}: says who was asked`)
     t.same(web.urls, [configurationUrl], `${name}: no keys are asked for`)
     t.match(await component.health(), { status: 'unhealthy', reason: 'The keys of the issuer cannot be discovered' }, name)
@@ -94,13 +100,14 @@ t.test('Where the issuer publishes no document (404) the keys are at /.well-know
 
 t.test('A document that is not exactly this issuer\'s own is not believed, and the reason says what to do.', async t => {
   const others: readonly unknown[] = [
-    `${issuer}/`, issuer.replace('https', 'http'), issuer.toUpperCase(), 'https://id.example.com', 'https://id.example.com/realms/other', 'https://evil.example',
-    'https://login.microsoftonline.com/{tenantid}/v2.0', undefined, null, [issuer], { toString: issuer }, 5, ''
+    `${issuer}/`, issuer.replace('https', 'http'), issuer.toUpperCase(), 'https://id.example.com',
+    'https://id.example.com/realms/other', 'https://evil.example', 'https://login.microsoftonline.com/{tenantid}/v2.0', undefined, null, [issuer], { toString: issuer }, 5, ''
   ]
   for (const other of others) {
     const { web, verifier, token } = setup({}, { issuer: other, jwks_uri: jwksUrl })
     const found = await verifier.identify(token())
-    t.match(found, { kind: 'unavailable', cause: { message: /describes the issuer .*must describe exactly "https:\/\/id\.example\.com\/realms\/app"; name the issuer as it does, or give its keys as "jwksUrl"/ } }, JSON.stringify(other))
+    t.match(found, { kind: 'unavailable', cause: { message: /describes the issuer .*, and must describe exactly / } }, JSON.stringify(other))
+    t.match(found, { cause: { message: `"${issuer}"; name the issuer as it does, or give its keys as "jwksUrl"` } })
     t.same(web.urls, [configurationUrl], 'no keys are asked for')
   }
   const { identify } = setup({ jwksUrl }, { issuer: 'https://evil.example', jwks_uri: 'https://evil.example' })
@@ -109,13 +116,14 @@ t.test('A document that is not exactly this issuer\'s own is not believed, and t
 
 t.test('A jwks_uri must be an https URL without credentials; http only where the issuer is http.', async t => {
   const refused: readonly unknown[] = [
-    'http://keys.example.net/app', 'ftp://keys.example.net/app', 'file:///etc/keys.json', 'data:application/json,{"keys":[]}', 'javascript:alert(1)',
-    'https://user:pass@keys.example.net/app', 'https://user@keys.example.net/app', '/keys', '//keys.example.net/app', 'keys.example.net', 'https://', '', undefined, null, 5,
-    ['https://keys.example.net/app'], {}
+    'http://keys.example.net/app', 'ftp://keys.example.net/app', 'file:///etc/keys.json', 'data:application/json,{"keys":[]}',
+    'javascript:alert(1)', 'https://user:pass@keys.example.net/app', 'https://user@keys.example.net/app', '/keys',
+    '//keys.example.net/app', 'keys.example.net', 'https://', '', undefined, null, 5, ['https://keys.example.net/app'], {}
   ]
   for (const url of refused) {
     const { web, verifier, token } = setup({}, { issuer, jwks_uri: url })
-    t.match(await verifier.identify(token()), { kind: 'unavailable', cause: { message: /its "jwks_uri" must be an https URL/ } }, JSON.stringify(url))
+    const found = await verifier.identify(token())
+    t.match(found, { kind: 'unavailable', cause: { message: /its "jwks_uri" must be an https URL/ } }, JSON.stringify(url))
     t.same(web.urls, [configurationUrl])
   }
   const local = 'http://127.0.0.1:8080/realms/app'
@@ -145,26 +153,33 @@ t.test('No redirect is followed, from the document or from the keys.', async t =
   t.teardown(async () => { await server.close() })
   for (const path of ['301', '302', '303', '307', '308', 'direct']) {
     const { verifier, clock } = setup({ issuer: `${url}/${path}`, fetch: undefined as never })
-    t.match(await verifier.identify(tokenOf(key, `${url}/${path}`, clock.now())), { kind: 'unavailable', cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' } }, path)
+    const found = await verifier.identify(tokenOf(key, `${url}/${path}`, clock.now()))
+    t.match(found, { kind: 'unavailable', cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' } }, path)
   }
   t.equal(evil, 0)
 })
 
 t.test('A jwks_uri in a private place is refused, in whatever spelling, unless the issuer is in such a place.', async t => {
   const places = [
-    '127.0.0.1', '127.1', '2130706433', '0x7f.0.0.1', '017700000001', '10.0.0.1', '172.16.0.1', '172.31.255.254', '192.168.1.1', '169.254.169.254', '100.64.0.1', '100.127.255.254',
-    '0.0.0.0', '0', '192.0.0.1', '198.18.0.1', '224.0.0.1', '255.255.255.255', '[::1]', '[::]', '[::ffff:127.0.0.1]', '[::ffff:a00:1]', '[::127.0.0.1]', '[fe80::1]', '[fc00::1]',
-    '[fd12:3456::1]', '[fec0::1]', '[ff02::1]', '[64:ff9b::10.0.0.1]', '[64:ff9b:1::1]', '[2002:7f00:1::]', '[2001::1]', '[2001:db8::1]', '[100::1]',
-    'localhost', 'LOCALHOST', 'localhost.', 'keys.localhost', 'printer.local', 'metadata.google.internal', 'router.home.arpa', 'keycloak', 'metadata'
+    '127.0.0.1', '127.1', '2130706433', '0x7f.0.0.1', '017700000001', '10.0.0.1', '172.16.0.1', '172.31.255.254', '192.168.1.1',
+    '169.254.169.254', '100.64.0.1', '100.127.255.254', '0.0.0.0', '0', '192.0.0.1', '198.18.0.1', '224.0.0.1', '255.255.255.255',
+    '[::1]', '[::]', '[::ffff:127.0.0.1]', '[::ffff:a00:1]', '[::127.0.0.1]', '[fe80::1]', '[fc00::1]', '[fd12:3456::1]', '[fec0::1]',
+    '[ff02::1]', '[64:ff9b::10.0.0.1]', '[64:ff9b:1::1]', '[2002:7f00:1::]', '[2001::1]', '[2001:db8::1]', '[100::1]', 'localhost',
+    'LOCALHOST', 'localhost.', 'keys.localhost', 'printer.local', 'metadata.google.internal', 'router.home.arpa', 'keycloak', 'metadata'
   ]
   for (const place of places) {
     const url = `https://${place}/keys`
     const { web, verifier, token } = setup({}, { issuer, jwks_uri: url })
     web.publishKeys(url, key)
-    t.match(await verifier.identify(token()), { kind: 'unavailable', cause: { message: /must not be in a private network.*give it as "jwksUrl"/ } }, place)
+    const found = await verifier.identify(token())
+    t.match(found, { kind: 'unavailable', cause: { message: /must not be in a private network.*give it as "jwksUrl"/ } }, place)
     t.same(web.urls, [configurationUrl], `${place}: not asked`)
   }
-  for (const place of ['keys.example.net', '8.8.8.8', '100.63.255.255', '100.128.0.1', '172.15.0.1', '172.32.0.1', '[2606:4700::1111]', '[::ffff:8.8.8.8]', '[64:ff9b::8.8.8.8]', '[2002:808:808::]', 'internal.example.com', 'localhost.example.com', 'notlocal.com']) {
+  const publicPlaces = [
+    'keys.example.net', '8.8.8.8', '100.63.255.255', '100.128.0.1', '172.15.0.1', '172.32.0.1', '[2606:4700::1111]', '[::ffff:8.8.8.8]',
+    '[64:ff9b::8.8.8.8]', '[2002:808:808::]', 'internal.example.com', 'localhost.example.com', 'notlocal.com'
+  ]
+  for (const place of publicPlaces) {
     const url = `https://${place}/keys`
     const { web, identify } = setup({}, { issuer, jwks_uri: url })
     web.publishKeys(url, key)
@@ -190,6 +205,7 @@ t.test('Where the platform fetches, a host is judged by the addresses that its n
     'metadata.example.net': ['169.254.169.254'],
     'nat64.example.net': ['64:ff9b::808:808', '8.8.8.8'],
     'id.corp.example': ['10.0.0.5'],
+    'half.corp.example': ['93.184.215.14', '10.0.0.5'],
     'keys.corp.example': ['10.0.0.6']
   }
   const looked: string[] = []
@@ -207,9 +223,12 @@ t.test('Where the platform fetches, a host is judged by the addresses that its n
     const source = new JwksSource({ location: { discoverFrom: own }, fetch: web.fetch, lookup, clock: new ManualClock() })
     await source.refresh()
     source.close()
-    return source.failure === null ? `${source.keys.length} key` : /private network/.exec(source.failure.message)?.[0] ?? source.failure.message
+    if (source.failure === null) return `${source.keys.length} key`
+    return /private network/.exec(source.failure.message)?.[0] ?? source.failure.message
   }
-  for (const name of ['rebound', 'six', 'mapped', 'metadata']) t.equal(await keysOf('https://id.example.com', `https://${name}.example.net/keys`), 'private network', name)
+  for (const name of ['rebound', 'six', 'mapped', 'metadata']) {
+    t.equal(await keysOf('https://id.example.com', `https://${name}.example.net/keys`), 'private network', name)
+  }
   t.equal(await keysOf('https://id.example.com', 'https://keys.example.net/keys'), '1 key')
   t.same(looked, ['keys.example.net'])
   t.equal(await keysOf('https://id.example.com', 'https://nat64.example.net/keys'), '1 key', 'a public address by way of NAT64')
@@ -217,7 +236,9 @@ t.test('Where the platform fetches, a host is judged by the addresses that its n
   t.same(looked, [])
   t.equal(await keysOf('https://id.corp.example', 'https://keys.corp.example/keys'), '1 key', 'a private network whose names are like public ones')
   t.equal(await keysOf('https://id.example.com', 'https://keys.corp.example/keys'), 'private network')
-  t.equal(await keysOf('https://id.example.com', 'https://nowhere.example.net/keys'), '1 key', 'what cannot be looked up is for fetch to find, by a proxy perhaps')
+  t.equal(await keysOf('https://half.corp.example', 'https://keys.corp.example/keys'), 'private network', 'an issuer that is private by one of its addresses only')
+  const unknown = await keysOf('https://id.example.com', 'https://nowhere.example.net/keys')
+  t.equal(unknown, '1 key', 'what cannot be looked up is for fetch to find, by a proxy perhaps')
   t.ok((await systemLookup('localhost')).some(address => address === '127.0.0.1' || address === '::1'))
 })
 
@@ -251,7 +272,8 @@ t.test('Discovery and keys have two seconds together, and what comes too late co
 
 t.test('A hundred tokens at once cost one discovery and one fetch of the keys.', async t => {
   const { web, verifier, token } = setup()
-  const found = await Promise.all(Array.from({ length: 100 }, async (_, index) => await subjectOf(verifier.identify(token(key, { sub: `user_${index}` })))))
+  const tokens = Array.from({ length: 100 }, (_, index) => token(key, { sub: `user_${index}` }))
+  const found = await Promise.all(tokens.map(async text => await subjectOf(verifier.identify(text))))
   t.same(found, Array.from({ length: 100 }, (_, index) => `user_${index}`))
   t.same(web.urls, [configurationUrl, jwksUrl])
 })
@@ -278,6 +300,7 @@ t.test('A discovery is kept as keys are: asked again with the scheduled refresh,
 })
 
 t.test('When the discovery fails the last one stays in use for 24 hours, its keys are still refreshed, and health says so.', async t => {
+  const undiscovered = { status: 'degraded', reason: 'The keys of the issuer cannot be discovered; the last ones are in use' }
   const faults: Record<string, (web: Web) => void> = {
     'the network': web => { web.fail(configurationUrl) },
     'status 503': web => { web.documents.set(configurationUrl, () => new Response(null, { status: 503 })) },
@@ -295,11 +318,12 @@ t.test('When the discovery fails the last one stays in use for 24 hours, its key
     t.equal(await identify(token(key, { sub: 'user_2' })), 'user_2', `${name}: a known key`)
     if (!name.startsWith('not found')) {
       t.equal(await identify(token(next)), 'user_1', `${name}: a key that was added meanwhile`)
-      t.match(await component.health(), { status: 'degraded', reason: 'The keys of the issuer cannot be discovered; the last ones are in use' }, name)
+      t.match(await component.health(), undiscovered, name)
       t.match(source.failure, { message: configurationUrl }, name)
     }
     const other = await verifier.identify(token(rsaKey('key_3')))
-    t.match(other, { kind: 'unavailable', cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' } }, `${name}: the place may have moved, so nothing is refused`)
+    const cause = { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' }
+    t.match(other, { kind: 'unavailable', cause }, `${name}: the place may have moved, so nothing is refused`)
     web.publish(configurationUrl, { issuer, jwks_uri: jwksUrl })
     await pass(clock, 6000)
     t.match(await component.health(), { status: 'healthy' }, `${name}: over`)
@@ -308,8 +332,8 @@ t.test('When the discovery fails the last one stays in use for 24 hours, its key
   }
   const { web, clock, verifier, identify, token, component, source } = setup()
   const hours = async (count: number): Promise<void> => {
-    for (let hour = 0; hour < count; hour++) {
-      clock.advance(3_590_000)
+    for (let hour = 0; hour < count; hour += 4) {
+      clock.advance(4 * 3_600_000 - 10_000)
       await pass(clock, 10_000)
     }
   }
@@ -317,7 +341,7 @@ t.test('When the discovery fails the last one stays in use for 24 hours, its key
   web.fail(configurationUrl)
   await hours(24)
   t.match(await verifier.identify(token()), { kind: 'identity' }, 'the keys were refreshed to the last')
-  t.match(await component.health(), { status: 'degraded', reason: 'The keys of the issuer cannot be discovered; the last ones are in use' })
+  t.match(await component.health(), undiscovered)
   await hours(24)
   t.match(await verifier.identify(token()), { kind: 'unavailable', cause: { message: configurationUrl } }, 'and no longer')
   t.match(await component.health(), { status: 'unhealthy', reason: 'The keys of the issuer cannot be discovered' })

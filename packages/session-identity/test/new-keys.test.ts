@@ -76,7 +76,9 @@ t.test('A lone key without a kid, and one of another algorithm, are new keys too
   const ec = { kid: 'ec', ...generateKeyPairSync('ec', { namedCurve: 'P-256' }) }
   const changes: ReadonlyArray<readonly [name: string, jwk: object, token: (nowMs: number) => string | Promise<string>]> = [
     ['no kid', { ...jwkOf(second), kid: undefined }, nowMs => forge(second, { header: { alg: 'RS256' }, claims: sessionClaims(nowMs) })],
-    ['ES256', jwkOf(ec), async nowMs => await new SignJWT(sessionClaims(nowMs)).setProtectedHeader({ alg: 'ES256', kid: 'ec' }).sign(ec.privateKey)]
+    ['ES256', jwkOf(ec), async nowMs => {
+      return await new SignJWT(sessionClaims(nowMs)).setProtectedHeader({ alg: 'ES256', kid: 'ec' }).sign(ec.privateKey)
+    }]
   ]
   for (const [name, jwk, sign] of changes) {
     const { clock, endpoint, verifier } = await setup()
@@ -253,7 +255,8 @@ t.test('Without any key the rules are the same: who may wait does so for the nex
   const options = resolveOptions({ issuer, jwksUrl, fetch: endpoint.fetch, clock })
   const verifier = new TokenVerifier({ ...options, ...trustedIssuers(options) })
   const token = (): string => sessionToken(first, clock.now())
-  t.match(await verifier.identify(token(), true), { kind: 'unavailable', retryAfterMs: 5000, cause: { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' } })
+  const cause = { code: 'ORI_IDENTITY_KEYS_UNAVAILABLE' }
+  t.match(await verifier.identify(token(), true), { kind: 'unavailable', retryAfterMs: 5000, cause })
   endpoint.publish([first])
   clock.advance(3500)
   const waiting = verifier.identify(token(), true)
@@ -287,15 +290,18 @@ t.test('A route that requires a session waits for the key of a new token, in the
   app.get('/open', request => request.sessionOutcome?.kind)
   t.teardown(async () => { await app.close() })
   const token = (by: SigningKey, sub: string): string => sessionToken(by, clock.now(), { sub })
-  const get = (url: string, headers: object): Promise<readonly [status: number, body: string, retryAfter: unknown]> => app.inject({ url, headers: { ...headers } })
-    .then(({ statusCode, body, headers }) => [statusCode, statusCode === 200 ? body : '', headers['retry-after']] as const)
+  const get = async (url: string, sent: object): Promise<readonly [status: number, body: string, retryAfter: unknown]> => {
+    const { statusCode, body, headers } = await app.inject({ url, headers: { ...sent } })
+    return [statusCode, statusCode === 200 ? body : '', headers['retry-after']]
+  }
   const bearer = (text: string): object => ({ authorization: `Bearer ${text}` })
   t.same(await get('/closed', bearer(token(first, 'user_1'))), [200, 'user_1', undefined])
   endpoint.publish([first, second])
   t.same(await get('/closed', bearer(token(second, 'user_2'))), [503, '', '5'], 'it would wait too long')
   clock.advance(3500)
   const ours = token(second, 'user_2')
-  const waiting = [get('/closed', bearer(ours)), get('/closed', { cookie: `__session=${token(second, 'user_3')}` }), get('/closed', bearer(token(sameKid, 'user_4')))]
+  const cookie = `__session=${token(second, 'user_3')}`
+  const waiting = [get('/closed', bearer(ours)), get('/closed', { cookie }), get('/closed', bearer(token(sameKid, 'user_4')))]
   await clock.settle(20)
   t.same(await Promise.all(waiting.map(soFar)), [null, null, null])
   t.same(await get('/open', bearer(ours)), [200, 'unavailable', undefined])

@@ -13,6 +13,14 @@ const clock = new ManualClock({ now: Math.floor(Date.now() / 1000) * 1000 })
 const oidc = 'https://id.example.com'
 const clerk = 'https://clerk.example.com'
 
+const secret = 'a secret of the application, long enough'
+
+/** The two ways to leave signatures to the application's own @fastify/jwt. */
+const byJwt: Record<string, (of: FromJwtOptions) => SessionIdentityOptions> = {
+  'fromJwt()': of => ({ identify: fromJwt({ clock, ...of }) }),
+  "verify: 'fastify-jwt'": of => ({ verify: 'fastify-jwt', clock, ...of as SessionIdentityOptions })
+}
+
 /** A verifier for one issuer that publishes both keys. */
 function verifierOf (options: SessionIdentityOptions): TokenVerifier {
   const resolved = resolveOptions({ clock, fetch: async () => Response.json({ keys: [jwkOf(key), jwkOf(clerkKey)] }), jwksUrl: 'https://keys.example.com', ...options })
@@ -43,25 +51,24 @@ t.test('typ is a media type: case and application/ do not count, and at+jwt is a
     ['Clerk, asked for by name', { issuer: clerk, audience: 'api', tokenTypes: ['JWT', 'at+jwt'] }, true, true],
     ['access tokens only', { issuer: oidc, audience: 'api', tokenTypes: ['at+jwt'] }, false, true],
     ['no access tokens', { issuer: oidc, audience: 'api', tokenTypes: ['JWT'] }, true, false],
-    ['a host like Clerk\'s that is not', { issuer: clerk, provider: 'oidc', audience: 'api' }, true, true]
+    ['a host like Clerk\'s that is not', { issuer: clerk, provider: 'other', audience: 'api' }, true, true]
   ]
   for (const [name, options, jwtCounts, atJwtCounts] of setups) {
     const verifier = verifierOf(options)
-    const accepted = async (typ: unknown): Promise<string> => await found(verifier, typ === undefined ? {} : { typ }, claimsOf(options.issuer as string))
+    const accepted = async (typ: unknown): Promise<string> => await found(verifier, typ === undefined ? {} : { typ }, claimsOf(options.issuer as string, { sid: 'sess_1' }))
     for (const typ of jwt) t.equal(await accepted(typ), jwtCounts ? 'user_1' : anotherType, `${name}: ${typ}`)
     for (const typ of atJwt) t.equal(await accepted(typ), atJwtCounts ? 'user_1' : anotherType, `${name}: ${typ}`)
     for (const typ of others) t.equal(await accepted(typ), anotherType, `${name}: ${JSON.stringify(typ)}`)
   }
   const byKid = verifierOf({ issuer: oidc, audience: 'api' })
-  t.equal(await found(byKid, { typ: 'at+jwt' }, claimsOf(oidc), clerkKey), anotherType, 'a kid that begins with ins_ is of Clerk')
+  t.equal(await found(byKid, { typ: 'at+jwt' }, claimsOf(oidc, { sid: 'sess_1' }), clerkKey), anotherType, 'a kid that begins with ins_ is of Clerk')
   t.equal(await found(byKid, { typ: 'at+jwt' }, claimsOf(oidc)), 'user_1')
 })
 
 t.test('The types count the same with fromJwt and verify: \'fastify-jwt\'.', async t => {
-  const secret = 'a secret of the application, long enough'
-  for (const [name, options] of Object.entries({ fromJwt: (of: FromJwtOptions): SessionIdentityOptions => ({ identify: fromJwt({ ...of, clock }) }), 'fastify-jwt': (of: FromJwtOptions): SessionIdentityOptions => ({ verify: 'fastify-jwt', clock, ...of as SessionIdentityOptions }) })) {
+  for (const [name, options] of Object.entries(byJwt)) {
     for (const audience of [undefined, 'api']) {
-      const app = await appWith(t, secret, options(audience === undefined ? { issuer: 'urn:app' } : { issuer: 'urn:app', audience }))
+      const app = await appWith(t, options(audience === undefined ? { issuer: 'urn:app' } : { issuer: 'urn:app', audience }))
       const status = async (typ: string, more: object = {}): Promise<number> => await statusOf(app, app.jwt.sign({ iss: 'urn:app', sub: 'user_1', aud: 'api', ...more }, { expiresIn: '1m', header: { typ } } as never))
       t.equal(await status('JWT'), 200, name)
       t.equal(await status('application/jwt'), 200, name)
@@ -76,7 +83,7 @@ t.test('The types count the same with fromJwt and verify: \'fastify-jwt\'.', asy
 t.test('A token that is marked as an ID token, or for another use than an API, is refused.', async t => {
   const verifier = verifierOf({ issuer: oidc })
   const marked = ['ID', 'id', 'Serialized-ID', 'Refresh', 'Offline', 'Logout'].map(typ => ({ typ }))
-  for (const more of [...marked, { token_use: 'id' }]) t.equal(await found(verifier, {}, claimsOf(oidc, more)), 'The token is not an access token', JSON.stringify(more))
+  for (const more of [...marked, { token_use: 'id' }, { at_hash: 'x' }, { c_hash: 'x' }, { events: { 'http://schemas.openid.net/event/backchannel-logout': {} } }]) t.equal(await found(verifier, {}, claimsOf(oidc, more)), 'The token is not an access token', JSON.stringify(more))
   const unmarked: object[] = [{ typ: 'Bearer' }, { typ: 'access' }, { typ: 5 }, { typ: ['ID'] }, { token_use: 'access' }, { token_use: 'ID' }, { nonce: 'n' }]
   for (const more of unmarked) t.equal(await found(verifier, {}, claimsOf(oidc, more)), 'user_1', JSON.stringify(more))
 })
@@ -89,18 +96,23 @@ t.test('Clerk\'s rules apply to an issuer that is Clerk\'s by name, by its host,
     ['by the path of a proxy', { issuer: 'https://app.example.com/__clerk' }, key, true],
     ['by kid', { issuer: oidc }, clerkKey, true],
     ['by kid, any issuer', { issuer: 'https://app.example.com' }, clerkKey, true],
-    ['not by name', { issuer: clerk, provider: 'oidc' }, clerkKey, false],
+    ['not by name', { issuer: clerk, provider: 'other' }, clerkKey, false],
     ['any issuer', { issuer: oidc }, key, false]
   ]
   for (const [name, options, by, ofClerk] of rows) {
     const verifier = verifierOf(options)
-    const subject = async (header: object, more: object): Promise<string> => await found(verifier, header, claimsOf(options.issuer as string, more), by)
+    const subject = async (header: object, more: object): Promise<string> => await found(verifier, header, claimsOf(options.issuer as string, { sid: 'sess_1', ...more }), by)
     for (const cat of ['cl_B7d4PD222AAA', 'cl_B7d4PD333AAA', 'category', null, 5]) t.equal(await subject({ cat }, {}), ofClerk ? 'The token is not a session token' : 'user_1', `${name}: cat ${cat}`)
     t.equal(await subject({ cat: 'cl_B7d4PD111AAA' }, {}), 'user_1', name)
     t.equal(await subject({}, { sts: 'pending' }), ofClerk ? 'anonymous' : 'user_1', `${name}: sts`)
     for (const sub of ['mch_2xY', 'mt_2xY', 'oat_2xY', 'ak_2xY', 'oac_2xY']) t.equal(await subject({}, { sub }), ofClerk ? 'The token is not a session token' : sub, `${name}: ${sub}, without cat`)
     for (const sub of ['user_mch_1', 'mch', 'amch_1']) t.equal(await subject({}, { sub }), sub, name)
+    for (const sid of [undefined, null, 5]) t.equal(await subject({}, { sid, aud: 'client_1' }), ofClerk ? 'The token is not a session token' : 'user_1', `${name}: neither class nor session, as an ID token`)
+    t.equal(await subject({ cat: 'cl_B7d4PD111AAA' }, { sid: undefined }), 'user_1', `${name}: the class tells`)
   }
+  const byExternalId = verifierOf({ issuer: clerk, subject: 'external_id' })
+  t.equal(await found(byExternalId, {}, claimsOf(clerk, { sid: 'sess_1', external_id: '7' })), '7')
+  t.equal(await found(byExternalId, {}, claimsOf(clerk, { sid: 'sess_1', sub: 'mch_1', external_id: '7' })), 'The token is not a session token', 'a machine, whatever claim names the user')
   for (const [address, isClerk] of [
     ['https://clerk.example.com', true], ['https://clerk.example.co.uk/', true], ['https://a-b-1.clerk.accounts.dev', true], ['https://app.example.com/__clerk', true], ['https://app.example.com/x/__clerk/', true],
     ['https://example.com/clerk', false], ['https://clerkish.example.com', false], ['https://app.clerk-example.com', false], ['https://accounts.dev.example.com', false], ['https://id.example.com/__clerk/x', false], ['clerk.example.com', false], ['urn:clerk.', false]
@@ -109,7 +121,7 @@ t.test('Clerk\'s rules apply to an issuer that is Clerk\'s by name, by its host,
 
 t.test('An issuer that is not Clerk without an audience is warned of once, at the start.', async t => {
   const rows: ReadonlyArray<readonly [options: SessionIdentityOptions, issuers: readonly string[]]> = [
-    [{ issuer: oidc }, [oidc]], [{ issuer: oidc, audience: 'api' }, []], [{ issuer: clerk }, []], [{ issuer: oidc, provider: 'clerk' }, []], [{ issuer: clerk, provider: 'oidc' }, [clerk]],
+    [{ issuer: oidc }, [oidc]], [{ issuer: oidc, audience: 'api' }, []], [{ issuer: clerk }, []], [{ issuer: oidc, provider: 'clerk' }, []], [{ issuer: clerk, provider: 'other' }, [clerk]],
     [{ issuers: [{ issuer: clerk }, { issuer: oidc }, { issuer: 'https://b.example.com', audience: 'b' }, { issuer: 'https://c.example.com' }] }, [oidc, 'https://c.example.com']],
     [{ issuers: [{ issuer: oidc }], audience: 'api' }, []]
   ]
@@ -138,7 +150,7 @@ t.test('The audience may be named by another claim, as Amazon Cognito does, and 
   t.equal(await found(byOid, {}, claimsOf(oidc)), 'The token names no acceptable subject', 'sub does not stand in')
 })
 
-async function appWith (t: Test, secret: string, options: SessionIdentityOptions): Promise<FastifyInstance> {
+async function appWith (t: Test, options: SessionIdentityOptions): Promise<FastifyInstance> {
   const app = fastify()
   await app.register(fastifyJwt, { secret })
   await app.register(sessionIdentity, options)
@@ -159,14 +171,9 @@ async function statusOf (app: FastifyInstance, token: string | null, url = '/clo
 }
 
 t.test('Tokens of an app\'s own, without issuer and with a number for a user, are read with a constant issuer and a subject; integers become decimal text.', async t => {
-  const secret = 'a secret of the application, long enough'
   const home = { issuer: { always: 'my-app' }, subject: 'id' } as const
-  const ways: Record<string, SessionIdentityOptions> = {
-    'fromJwt()': { identify: fromJwt({ ...home, clock }) },
-    'verify: fastify-jwt': { ...home, clock }
-  }
-  for (const [name, options] of Object.entries(ways)) {
-    const app = await appWith(t, secret, options)
+  for (const [name, options] of Object.entries(byJwt)) {
+    const app = await appWith(t, options(home))
     const key = async (claims: object, more: object = { expiresIn: '1m' }): Promise<string | null> => (await app.inject({ url: '/open', headers: { authorization: `Bearer ${app.jwt.sign(claims, more)}` } })).json<{ key: string | null }>().key
     for (const [id, expected] of [[7, '7'], [0, '0'], [-1, '-1'], [1e3, '1000'], [9_007_199_254_740_991, '9007199254740991'], ['ada', 'ada'], ['007', '007']] as const) t.equal(await key({ id }), `my-app ${expected}`, `${name}: ${id}`)
     for (const id of [1.5, 9_007_199_254_740_992, 1e21, true, null, [7], { id: 7 }, '', ' ', undefined]) t.equal(await key({ id, name: 'x' }), null, `${name}: ${JSON.stringify(id)}`)
@@ -177,7 +184,7 @@ t.test('Tokens of an app\'s own, without issuer and with a number for a user, ar
     const unsafe = Buffer.from('{"id":9007199254740993,"exp":9e9}').toString('base64url')
     t.equal(await statusOf(app, `${Buffer.from('{"alg":"HS256"}').toString('base64url')}.${unsafe}.AAAA`), 401, `${name}: an integer that JavaScript would round names nobody`)
   }
-  const lasting = await appWith(t, secret, { identify: fromJwt({ ...home, clock, requireExpiry: false }) })
+  const lasting = await appWith(t, { identify: fromJwt({ ...home, clock, requireExpiry: false }) })
   t.equal(await statusOf(lasting, lasting.jwt.sign({ id: 7 })), 200, 'asked for by name')
   t.equal(await statusOf(lasting, lasting.jwt.sign({ id: 7, exp: 1 })), 401)
 })
@@ -186,9 +193,8 @@ t.test('A token without exp passes in no mode unless it is asked for by name.', 
   const claims = claimsOf(oidc, { exp: undefined })
   t.equal(await found(verifierOf({ issuer: oidc }), {}, claims), 'The token does not expire')
   t.equal(await found(verifierOf({ issuer: oidc, requireExpiry: false }), {}, claims), 'user_1')
-  const secret = 'a secret of the application, long enough'
-  for (const [name, of] of Object.entries({ fromJwt: (more: FromJwtOptions): SessionIdentityOptions => ({ identify: fromJwt({ clock, ...more }) }), 'fastify-jwt': (more: FromJwtOptions): SessionIdentityOptions => ({ verify: 'fastify-jwt', clock, ...more as SessionIdentityOptions }) })) {
-    const [strict, lax] = [await appWith(t, secret, of({})), await appWith(t, secret, of({ requireExpiry: false }))]
+  for (const [name, of] of Object.entries(byJwt)) {
+    const [strict, lax] = [await appWith(t, of({})), await appWith(t, of({ requireExpiry: false }))]
     const token = strict.jwt.sign({ iss: 'urn:app', sub: 'user_1' })
     t.same([await statusOf(strict, token), await statusOf(lax, token)], [401, 200], name)
   }
@@ -212,7 +218,6 @@ t.test('fastify.sessionIdentity.identify() answers invalid_request for whatever 
 })
 
 t.test('An identify of one\'s own may be request.jwtVerify(): no credentials are anonymous, what it refuses is refused with its status.', async t => {
-  const secret = 'a secret of the application, long enough'
   const obvious: Identify = async request => {
     const { id } = await request.jwtVerify<{ id: number }>()
     return createIdentity({ issuer: 'my-app', subject: String(id) })
@@ -235,7 +240,7 @@ t.test('An identify of one\'s own may be request.jwtVerify(): no credentials are
     ['one that refuses by a status', forbidding, 401, 401, 401, 403], ['one with a defect', defective, 401, 401, 401, 500], ['one that answers nothing', forgetful, 401, 401, 401, 500]
   ]
   for (const [name, identify, ...expected] of table) {
-    const app = await appWith(t, secret, { identify })
+    const app = await appWith(t, { identify })
     const tokens = [null, `${app.jwt.sign({ id: 7 }).slice(0, -4)}AAAA`, app.jwt.sign({ id: 7, exp: 1 }), app.jwt.sign({ id: 7 }, { expiresIn: '1m' })]
     const statuses: number[] = []
     for (const token of tokens) {

@@ -2,7 +2,9 @@ import type { JWK } from 'jose'
 import t from 'tap'
 import { ManualClock } from '@orientor/test-kit'
 import { headerFlaw } from '../src/claims.js'
-import { JwksSource, TokenVerifier, checkByJwks, resolveOptions, trustedIssuers, type ParsedToken, type ResolvedIssuer, type SignerOf } from '../src/core.js'
+import { TokenVerifier, resolveOptions, trustedIssuers, type ParsedToken, type ResolvedIssuer, type SignerOf } from '../src/core.js'
+import { JwksSource } from '../src/jwks-source.js'
+import { checkByJwks } from '../src/signature-check.js'
 import { parseToken } from '../src/parsed-token.js'
 import { publishedRefusals, publishedVectors } from './fixtures/published-vectors.js'
 
@@ -11,9 +13,10 @@ const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 const [{ rules }] = resolveOptions({ issuer: 'https://id.example.com', algorithms }).issuers as [ResolvedIssuer]
 
 /** The check of signatures alone, with one published key, fetched whenever it does not fit: the payloads of the standards are no claims. */
-function signatureCheckBy (jwk: JWK): SignerOf {
+function signatureCheckBy (jwk: JWK): (token: ParsedToken) => ReturnType<SignerOf> {
   const location = { jwksUrl: 'https://id.example.com' }
-  return checkByJwks(new JwksSource({ location, algorithms, cooldownMs: 0, fetch: async () => Response.json({ keys: [jwk] }), clock: new ManualClock() }))(false)
+  const signerOf = checkByJwks(new JwksSource({ location, algorithms, cooldownMs: 0, fetch: async () => Response.json({ keys: [jwk] }), clock: new ManualClock() }))()
+  return token => signerOf(token, 'load')
 }
 
 function tokenOf (jws: string): ParsedToken {

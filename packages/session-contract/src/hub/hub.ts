@@ -1,8 +1,8 @@
 import type { Component } from '../component.js'
 import { errors } from '../errors.js'
+import { hubDefaults, hubOptionNames, type HubConfig, type HubOptionValues, type SessionHubOptions } from '../hub-options.js'
 import { invalidOption } from '../option-rules.js'
 import { holdTick, type HeldTick } from './held-tick.js'
-import type { HubOptionValues, RefusalFormat, RefuseRule } from '../hub-options.js'
 import type { Slots } from './slots.js'
 import type { UserSource } from '../user-source.js'
 
@@ -29,10 +29,7 @@ export interface SessionHub {
 }
 
 /** What requests of one scope are resolved by. */
-export interface Resolution extends Slots {
-  readonly refuse: RefuseRule
-  readonly refuseAs: RefusalFormat
-}
+export interface Resolution extends Slots, HubConfig {}
 
 /** The version of what copies of this package ask of one another's hubs. */
 export const protocol = 2
@@ -57,7 +54,7 @@ export class Hub implements SessionHub {
   readonly #parent: Hub | null
   readonly #slots: { -readonly [S in keyof Slots]: Slots[S] } = {}
   readonly #owners: { [S in keyof Slots]?: string } = {}
-  readonly #options: { refuse?: RefuseRule, refuseAs?: RefusalFormat } = {}
+  #options: SessionHubOptions = {}
   readonly #components: Component[] = []
   readonly #mentions: Array<() => Promise<string>> = []
   #resolution: Resolution | null = null
@@ -95,13 +92,15 @@ export class Hub implements SessionHub {
    * @throws ORI_CONTRACT_INVALID_OPTION when it is not, or after the first request
    */
   configure (given: HubOptionValues): void {
-    for (const name of ['refuse', 'refuseAs'] as const) {
-      const value = given[name]
-      if (value === undefined || value === this.#options[name]) continue
-      const before = this.#options[name]
-      if (before !== undefined) throw invalidOption('sessionHub()', `option "${name}" must be the same for every plugin of one scope; received ${JSON.stringify(value)} after ${JSON.stringify(before)}.`)
+    for (const name of hubOptionNames) {
+      const [before, value] = [this.#options[name], given[name]]
+      if (value === undefined || value === before) continue
+      if (before !== undefined) {
+        const received = `${JSON.stringify(value)} after ${JSON.stringify(before)}`
+        throw invalidOption('sessionHub()', `option "${name}" must be the same for every plugin of one scope; received ${received}.`)
+      }
       if (this.#resolution !== null) throw invalidOption('sessionHub()', `option "${name}" must be given before the first request.`)
-      Object.assign(this.#options, { [name]: value })
+      this.#options = { ...this.#options, [name]: value }
     }
   }
 
@@ -126,9 +125,9 @@ export class Hub implements SessionHub {
   }
 
   // Public, as a parent may be of another copy of this package.
-  get options (): { readonly refuse: RefuseRule, readonly refuseAs: RefusalFormat } {
-    const inherited = this.#parent?.options ?? { refuse: 'required', refuseAs: 'problem' }
-    return { ...inherited, ...this.#options }
+  get options (): HubConfig {
+    const inherited = this.#parent?.options ?? hubDefaults
+    return { ...inherited, ...this.#options as Partial<HubConfig> }
   }
 
   ownerOf (slot: keyof Slots): string {

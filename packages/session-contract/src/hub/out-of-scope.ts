@@ -1,41 +1,38 @@
-import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type { FastifyRequest, RouteOptions } from 'fastify'
 import { errors } from '../errors.js'
 import { hubOf } from './hub.js'
 
 /**
- * The routes of a server that demand a session outside of every hub, and would serve anybody: config.session.required means nothing there.
- * Those that are declared once a hub is there are told apart when the server becomes ready, as a hub above them may still come; it then does
- * not start. The others are refused at each request.
+ * The routes with `required: true` outside of every hub. No hook of a session plugin guards them, so the server does not start. They
+ * are judged at ready, since a hub above them may still be registered. Routes that were declared before the first hub are not seen
+ * here: each request to them is answered with the error.
  */
 export class OutOfScopeRoutes {
-  readonly #seen: Array<{ readonly scope: object, readonly name: string }> = []
+  readonly #found: Array<{ readonly scope: object, readonly name: string }> = []
 
-  /** To be called for each route of the server that is declared. */
-  declared (scope: object, { method, url, config }: RouteOptions): void {
-    if (demandsSession(config)) this.#seen.push({ scope, name: `${[method].flat().join(',')} ${url}` })
+  /** Takes note of a route if it demands a session. */
+  add (scope: object, { method, url, config }: RouteOptions): void {
+    if (demandsSession(config)) this.#found.push({ scope, name: nameOf(method, url) })
   }
 
-  /** @throws ORI_CONTRACT_ROUTE_OUT_OF_SCOPE, naming the routes, when the server becomes ready */
-  refuse (): void {
-    const outside = this.#seen.filter(({ scope }) => hubOf(scope) === undefined).map(({ name }) => name)
+  /** @throws ORI_CONTRACT_ROUTE_OUT_OF_SCOPE, naming the routes that are outside of every hub */
+  throwIfAny (): void {
+    const outside = this.#found.filter(({ scope }) => hubOf(scope) === undefined).map(({ name }) => name)
     if (outside.length > 0) throw new errors.RouteOutOfScope(outside.join('; '))
   }
 }
 
-/** The error for a request on a route outside of every hub that demands a session; null for any other route. */
-export function outOfScopeError ({ routeOptions: { method, url, config } }: FastifyRequest): Error | null {
-  return demandsSession(config) ? new errors.RouteOutOfScope(`${[method].flat().join(',')} ${url ?? ''}`) : null
+/** The error for a request on a route outside of every hub that demands a session; undefined for any other route. */
+export function outOfScopeError ({ routeOptions: { method, url = '', config } }: FastifyRequest): Error | undefined {
+  return demandsSession(config) ? new errors.RouteOutOfScope(nameOf(method, url)) : undefined
 }
 
-/** Only what can be meant for these plugins: out of their scope `config.session` may be anybody's. */
+/** Only what must be meant for these plugins: out of their scope `config.session` may belong to another one. */
 function demandsSession (config: unknown): boolean {
   const { session } = Object(config) as { session?: unknown }
   return typeof session === 'object' && session !== null && 'required' in session && session.required === true
 }
 
-/** The server that this scope is part of: Fastify makes each scope an object that inherits from the one around it. */
-export function serverOf (scope: FastifyInstance): FastifyInstance {
-  let outermost: object = scope
-  for (let parent: object | null = scope; parent !== null && 'addHook' in parent; parent = Object.getPrototypeOf(parent) as object | null) outermost = parent
-  return outermost as FastifyInstance
+function nameOf (method: string | readonly string[], url: string): string {
+  return `${[method].flat().join(',')} ${url}`
 }

@@ -1,12 +1,17 @@
 import { STATUS_CODES } from 'node:http'
-import type { RefusedOutcome, Unresolved } from '../session-outcome.js'
 import type { RefuseRule } from '../hub-options.js'
+import type { RefusedOutcome, SessionOutcome, UserOutcome } from '../session-outcome.js'
+
+/** The codes by which a client tells refusals apart: `code` of the problem document, or of the error. */
+export type RefusalCode =
+  'ORI_SESSION_REQUIRED' | 'ORI_SESSION_INVALID_REQUEST' | 'ORI_SESSION_INVALID_TOKEN' | 'ORI_SESSION_REFUSED' |
+  'ORI_SESSION_INACTIVE' | 'ORI_SESSION_UNAVAILABLE' | 'ORI_SESSION_RESOLUTION_FAILED'
 
 /** An answer other than the route's own: status, headers and a problem document (RFC 9457). */
 export interface Refusal {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
-  readonly problem: Readonly<{ type: 'about:blank', title: string, status: number, detail: string, code: string }>
+  readonly problem: Readonly<{ type: 'about:blank', title: string, status: number, detail: string, code: RefusalCode }>
 }
 
 const realm = 'Bearer realm="session"'
@@ -18,7 +23,7 @@ const realm = 'Bearer realm="session"'
  * @param required - whether the route needs a user
  * @param refuse - whether a route that needs none refuses bad credentials all the same
  */
-export function refusalOf (outcome: Unresolved, required: boolean, refuse: RefuseRule): Refusal | null {
+export function refusalOf (outcome: Exclude<SessionOutcome, UserOutcome>, required: boolean, refuse: RefuseRule): Refusal | null {
   if (!required && !(refuse === 'always' && outcome.kind === 'refused')) return null
   switch (outcome.kind) {
     case 'identified': return null
@@ -26,7 +31,7 @@ export function refusalOf (outcome: Unresolved, required: boolean, refuse: Refus
     case 'forbidden': return inactive
     case 'unavailable': return unavailable(outcome.retryAfterMs)
     case 'failed': return defective
-    case 'refused': return notAccepted(outcome)
+    case 'refused': return refusedCredentials(outcome)
   }
 }
 
@@ -39,11 +44,12 @@ function unavailable (retryAfterMs: number): Refusal {
   return refusal(503, 'ORI_SESSION_UNAVAILABLE', 'The session cannot be checked right now', { 'retry-after': String(seconds) })
 }
 
-function notAccepted ({ error, description, status }: RefusedOutcome): Refusal {
+function refusedCredentials (outcome: RefusedOutcome): Refusal {
+  const { error, description } = outcome
   switch (error) {
-    case 'invalid_request': return refusal(status ?? 400, 'ORI_SESSION_INVALID_REQUEST', description, challenge(error, description))
-    case 'invalid_token': return refusal(status ?? 401, 'ORI_SESSION_INVALID_TOKEN', description, challenge(error, description))
-    case null: return refusal(status ?? 401, 'ORI_SESSION_REFUSED', description, {})
+    case 'invalid_request': return refusal(400, 'ORI_SESSION_INVALID_REQUEST', description, challenge(error, description))
+    case 'invalid_token': return refusal(401, 'ORI_SESSION_INVALID_TOKEN', description, challenge(error, description))
+    case null: return refusal(outcome.status, 'ORI_SESSION_REFUSED', description, {})
   }
 }
 
@@ -51,7 +57,7 @@ function challenge (error: string, description: string): Record<string, string> 
   return { 'www-authenticate': `${realm}, error="${error}", error_description="${description.replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/g, '')}"` }
 }
 
-function refusal (status: number, code: string, detail: string, headers: Record<string, string>): Refusal {
+function refusal (status: number, code: RefusalCode, detail: string, headers: Record<string, string>): Refusal {
   return Object.freeze({
     status,
     headers: Object.freeze({ 'cache-control': 'no-store', ...headers }),

@@ -2,35 +2,41 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Sync } from '../component.js'
 import { errors } from '../errors.js'
 import type { Identity } from '../identity.js'
-import { describe } from '../option-rules.js'
 import type { RouteSession } from '../route-session.js'
 import { anonymous, failed, identified, type SessionOutcome, type Unresolved } from '../session-outcome.js'
 import { outcomeOfThrown } from '../thrown-outcome.js'
+import { checkedIdentity, checkedOutcome } from './checked-answer.js'
 import { compiledRoute, type CompiledConfig } from './compiled-route.js'
 import { hubOf, type Resolution } from './hub.js'
-import { outOfScopeError } from './out-of-scope.js'
 import { refusalError } from './refusal-error.js'
 import { refusalOf } from './refusal.js'
 import { resolveBySource } from './resolve-by-source.js'
 
 /** One request on its way through the hook. */
 interface Pending {
-  readonly hub: Resolution
+  readonly resolution: Resolution
   readonly route: RouteSession
   readonly request: FastifyRequest
   readonly reply: FastifyReply
   readonly done: (error?: Error) => void
 }
 
-/** The one hook: identify, resolve, settle. Synchronous, and without a promise, as long as the slots are. */
-export function resolveSession (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
-  const hub = hubOf(this)?.resolution
-  if (hub === undefined) {
-    const error = outOfScopeError(request)
-    if (error === null) done()
-    else done(error)
-    return
-  }
+// Symbol.for: hooks of two copies of this package tell whose turn it is.
+const hookedKey = Symbol.for('@orientor/session-contract/hooked')
+
+/**
+ * Adds the one hook to a scope: identify, resolve, settle. Fastify also runs it in the scopes below, in those that were registered before
+ * included; where one of these has a hook of its own, that one alone acts. Synchronous, and without a promise, as long as the slots are.
+ */
+export function resolveSessions (scope: FastifyInstance): void {
+  Object.defineProperty(scope, hookedKey, { value: scope })
+  scope.addHook('onRequest', function (this: FastifyInstance & { [hookedKey]?: FastifyInstance }, request, reply, done) {
+    if (this[hookedKey] === scope) resolveSession(hubOf(this)!.resolution, request, reply, done)
+    else done()
+  })
+}
+
+function resolveSession (resolution: Resolution, request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
   let route: RouteSession | null
   try {
     route = compiledRoute(request.routeOptions.config as CompiledConfig | undefined)
@@ -43,24 +49,24 @@ export function resolveSession (this: FastifyInstance, request: FastifyRequest, 
     done()
     return
   }
-  const pending: Pending = { hub, route, request, reply, done }
+  const pending: Pending = { resolution, route, request, reply, done }
   let found: Sync<Identity | Unresolved>
   try {
-    found = hub.identify === undefined ? anonymous : hub.identify(request, route)
+    found = identify(pending)
   } catch (error) {
     settle(pending, outcomeOfThrown(error))
     return
   }
-  if (!isPromise(found)) afterIdentify(pending, found)
+  if (!(found instanceof Promise)) afterIdentify(pending, found)
   else {
     found.then(settled => { afterIdentify(pending, settled) }, (error: unknown) => { settle(pending, outcomeOfThrown(error)) })
-      .catch((error: unknown) => { done(error as Error) })
+      .catch((error: unknown) => { endAsDefect(pending, error) })
   }
 }
 
 function afterIdentify (pending: Pending, found: Identity | Unresolved): void {
-  if (found?.kind !== 'identity') {
-    settle(pending, isUnresolved(found) ? found : invalidAnswer('identify', 'an identity, as createIdentity() makes it, or an outcome such as { kind: \'anonymous\' }', found))
+  if (found.kind !== 'identity') {
+    settle(pending, found)
     return
   }
   let outcome: Sync<SessionOutcome>
@@ -70,25 +76,33 @@ function afterIdentify (pending: Pending, found: Identity | Unresolved): void {
     settle(pending, failed(error))
     return
   }
-  if (!isPromise(outcome)) afterResolve(pending, found, outcome)
+  if (!(outcome instanceof Promise)) settle(pending, outcome, found)
   else {
-    outcome.then(settled => { afterResolve(pending, found, settled) }, (error: unknown) => { settle(pending, failed(error)) })
-      .catch((error: unknown) => { pending.done(error as Error) })
+    outcome.then(settled => { settle(pending, settled, found) }, (error: unknown) => { settle(pending, failed(error)) })
+      .catch((error: unknown) => { endAsDefect(pending, error) })
   }
 }
 
-function afterResolve (pending: Pending, identity: Identity, outcome: SessionOutcome): void {
-  const isOutcome = outcome?.kind === 'user' || isUnresolved(outcome)
-  settle(pending, isOutcome ? outcome : invalidAnswer('resolve', 'an outcome', outcome), identity)
+function identify ({ resolution, route, request }: Pending): Sync<Identity | Unresolved> {
+  if (resolution.identify === undefined) return anonymous
+  const answer = resolution.identify(request, route)
+  return isThenable(answer) ? Promise.resolve(answer).then(checkedIdentity) : checkedIdentity(answer)
 }
 
-function resolve ({ hub, route }: Pending, identity: Identity): Sync<SessionOutcome> {
-  if (hub.resolve !== undefined) return hub.resolve(identity, route)
-  return hub.source === undefined ? identified : resolveBySource(hub.source, identity)
+function resolve ({ resolution, route }: Pending, identity: Identity): Sync<SessionOutcome> {
+  const { resolve, source } = resolution
+  if (resolve === undefined) return source === undefined ? identified : resolveBySource(source, identity)
+  const answer = resolve(identity, route)
+  return isThenable(answer) ? Promise.resolve(answer).then(checkedOutcome) : checkedOutcome(answer)
+}
+
+/** For what goes wrong after a slot has answered: without this it would be a rejection that ends the process. */
+function endAsDefect ({ done }: Pending, cause: unknown): void {
+  done(Object.defineProperty(new errors.ResolutionFailed({ cause }), 'cause', { value: cause, enumerable: false }))
 }
 
 /** @param identity - left out where the credentials name no identity */
-function settle ({ hub, route, request, reply, done }: Pending, outcome: SessionOutcome, identity: Identity | null = null): void {
+function settle ({ resolution, route, request, reply, done }: Pending, outcome: SessionOutcome, identity: Identity | null = null): void {
   if (outcome.kind === 'user') {
     request.identity = identity
     request.sessionUser = outcome.user
@@ -99,13 +113,13 @@ function settle ({ hub, route, request, reply, done }: Pending, outcome: Session
   }
   withoutUser(request, outcome, outcome.kind === 'identified' ? identity : null)
   if (outcome.kind === 'failed') request.log.error({ err: outcome.cause }, 'a defect kept the session from being resolved')
-  const refusal = refusalOf(outcome, route.required, hub.refuse)
+  const refusal = refusalOf(outcome, route.required, resolution.refuse)
   if (refusal === null) {
     done()
     return
   }
   if (outcome.kind === 'unavailable' && (outcome.cause ?? null) !== null) request.log.warn({ err: outcome.cause }, 'session unavailable')
-  if (hub.refuseAs === 'error') done(refusalError(refusal, outcome))
+  if (resolution.refuseAs === 'error') done(refusalError(refusal, outcome))
   else reply.code(refusal.status).headers(refusal.headers).type('application/problem+json; charset=utf-8').send(JSON.stringify(refusal.problem))
 }
 
@@ -116,16 +130,6 @@ function withoutUser (request: FastifyRequest, outcome: SessionOutcome | null, i
   request.sessionOutcome = outcome
 }
 
-const outcomeKinds: ReadonlySet<unknown> = new Set<Unresolved['kind']>(['anonymous', 'identified', 'refused', 'forbidden', 'unavailable', 'failed'])
-
-function isUnresolved (found: unknown): found is Unresolved {
-  return typeof found === 'object' && found !== null && 'kind' in found && outcomeKinds.has(found.kind)
-}
-
-function invalidAnswer (slot: string, must: string, received: unknown): Unresolved {
-  return failed(new errors.InvalidAnswer(slot, must, describe(received, true)))
-}
-
-function isPromise<T> (value: T | Promise<T>): value is Promise<T> {
+function isThenable<T> (value: Sync<T>): value is Promise<T> {
   return typeof (value as Promise<T> | null | undefined)?.then === 'function'
 }

@@ -12,6 +12,9 @@ const suffix = /^[A-Za-z0-9_-]{8}$/
 /** Three parts of base64url: the only form of a token, and most cookies of other uses have another. */
 const tokenForm = /^[\w-]+\.[\w-]+\.[\w-]+$/
 
+/** The bearer token of a request; the tokens in its session cookies, at least one; or the outcome of a request without either. */
+export type Credentials = string | readonly string[] | AnonymousOutcome | RefusedOutcome
+
 /**
  * The credentials of a request: the token of the `Authorization` header (RFC 6750, section 2.1), or the tokens in session cookies when there is no
  * such header, an empty one, or one of another scheme. The scheme's case does not matter. A header that is malformed or was sent twice is refused,
@@ -23,9 +26,8 @@ const tokenForm = /^[\w-]+\.[\w-]+\.[\w-]+$/
  *
  * @param rawHeaders - names and values in turn as they were received: Node.js drops a second `Authorization` line from `headers`
  * @param cookieName - null: cookies are not read
- * @returns the bearer token; or the tokens in cookies, at least one; or the outcome of a request without either
  */
-export function readToken (headers: IncomingHttpHeaders, rawHeaders: readonly string[], cookieName: string | null): string | readonly string[] | AnonymousOutcome | RefusedOutcome {
+export function readCredentials (headers: IncomingHttpHeaders, rawHeaders: readonly string[], cookieName: string | null): Credentials {
   const header = headers.authorization
   if (header === undefined) return fromCookies(headers.cookie, cookieName)
   if (countOfAuthorization(rawHeaders) > 1) return twice

@@ -113,7 +113,7 @@ t.test('a table without a cache in front is asked by the hub', async t => {
   expectTypeOf<pg.Pool>().toExtend<PoolLike>()
   const own = tableSource({ ...options, pool })
   t.same(await kindsOf(own, 'user_1'), ['active'], 'and without Fastify by whoever has it')
-  own.attach!({ pool: null, log: { warn: () => {} } })
+  own.attach!({ pool: null, log: { error: () => {}, warn: () => {}, info: () => {} } })
 })
 
 t.test('without a pool the start is refused by name, and so is a load', async t => {
@@ -372,6 +372,32 @@ t.test('users of another issuer are unknown without being asked for, which is wa
   t.equal(counted.sent.length, 0)
   t.match(log.filter(({ level }) => level === 40), [{ issuer: `${issuer}/`, expected: issuer, table: 'users', msg: /Compare the option "issuer" with the iss/ }])
   t.equal((await app.inject({ url: '/me', headers: { 'x-user': 'user_1' } })).statusCode, 200)
+})
+
+t.test('a table that the role may not read is told at the start, with what to do, and known users are served until it may', async t => {
+  const { url, sql } = await database(t, usersSql)
+  await sql("CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT SELECT (id, auth_id) ON users TO reader")
+  t.teardown(async () => { await sql('DROP OWNED BY reader; DROP ROLE reader') })
+  const account = new URL(url)
+  account.username = account.password = 'reader'
+  const source = tableSource({ ...options, pool: poolOn(t, account.href) })
+  const { app, log } = appOf(t, app => app.register(sessionCache, { source, expireAfterMs: 50 }))
+  await app.ready()
+  const errors = (): string[] => log.filter(({ level }) => level === 50).map(({ msg }) => msg)
+  t.match(errors(), [/^tableSource\(\): PostgreSQL refuses to read users: the role lacks a privilege \(42501\)\..* GRANT/])
+  const me = async (): Promise<string> => {
+    const { statusCode, headers } = await app.inject({ url: '/me', headers: { 'x-user': 'user_1' } })
+    return headers['x-session-stale'] === undefined ? String(statusCode) : `${statusCode}, stale`
+  }
+  t.equal(await me(), '503')
+  await sql('GRANT SELECT (email) ON users TO reader')
+  t.equal(await me(), '200')
+  t.ok(log.some(({ msg }) => msg === 'tableSource(): PostgreSQL does not refuse to read users any more'))
+  await sql('REVOKE ALL ON users FROM reader')
+  await new Promise(resolve => { setTimeout(resolve, 60) })
+  t.equal(await me(), '200, stale')
+  await sql('ALTER TABLE users RENAME TO gone')
+  t.equal(await me(), '200, stale', 'nor one that is gone for a while')
 })
 
 t.test('where the issuer is a column, both name the user', async t => {

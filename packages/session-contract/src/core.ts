@@ -5,7 +5,7 @@ export { errors, type CodedError, type ContractErrorCode, type ContractErrors } 
 export { issuerFlaw, maxSubjectBytes, sessionKey, sessionKeyHash, splitSessionKey, subjectFlaw, type SessionKey, type SessionKeyHash } from './session-key.js'
 export { createIdentity, type Identity, type IdentityParts } from './identity.js'
 export type { ActiveRecord, BarredRecord, LoadedUser, SessionExtra, SessionProfile, SessionUser, UserRecord } from './user.js'
-export { SourceUnavailable, type LoadRequest, type SourceScope, type UserChange, type UserSource, type WatchedTable } from './user-source.js'
+export { SourceUnavailable, type LoadRequest, type SourceLog, type SourceScope, type UserChange, type UserSource, type WatchedTable } from './user-source.js'
 export type { ClientLike, PoolLike, Queryable, StatementConfig } from './pool-like.js'
 export { pause, withinDeadline } from './within-deadline.js'
 export { quotedName, sqlLiteral } from './quoted.js'

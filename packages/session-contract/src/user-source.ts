@@ -45,7 +45,14 @@ export interface SourceScope {
   /** The pool of `fastify.pg`, which `@fastify/postgres` and `@orientor/pool-tuning` decorate; null when neither did. */
   readonly pool: PoolLike | null
   /** Where the source tells what an operator should read. */
-  readonly log: { warn (details: object, message: string): void }
+  readonly log: SourceLog
+}
+
+/** Where a source tells what an operator should read; Fastify's logger fits. */
+export interface SourceLog {
+  error (details: object, message: string): void
+  warn (details: object, message: string): void
+  info (details: object, message: string): void
 }
 
 /** Where users come from. Calls go up, changes come down. */

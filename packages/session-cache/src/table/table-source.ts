@@ -1,7 +1,7 @@
 import {
-  databaseFailureOf, isOutage, SourceUnavailable, startDeadline, withinDeadline,
-  type Deadline, type LoadRequest, type PoolLike, type SessionKey, type SourceScope, type UserRecord, type UserSource,
-  type WatchedTable
+  databaseFailureOf, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames, withinDeadline,
+  Withdrawals, type Deadline, type LoadRequest, type PoolLike, type SessionKey, type SourceLog, type SourceScope,
+  type UserRecord, type UserSource, type WatchedTable
 } from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
 import { soughtTables, tableFactsOf, tableFactsSql } from '../sql/table-facts.js'
@@ -12,6 +12,7 @@ import { resolveTableOptions, type TableSourceConfig, type TableSourceOptions } 
 /** How long a start waits for the database, in milliseconds: below the 10 s that Fastify gives a hook. */
 const startPatienceMs = 3000
 const what = 'The table of users'
+const reading = 'to read users'
 const nobody: UserRecord = Object.freeze({ kind: 'unknown', revision: 0 })
 const asSent = { getTypeParser: () => (text: string): string => text }
 
@@ -35,8 +36,10 @@ class TableSource implements UserSource {
   readonly watches: readonly WatchedTable[]
   readonly #config: TableSourceConfig
   #pool: PoolLike | null
-  #log: SourceScope['log'] | null = null
+  #log: SourceLog | null = null
+  #withdrawals: Withdrawals | null = null
   #plan: TablePlan | null = null
+  readonly #names = new StatementNames()
   #knowsStrangers = false
 
   constructor (config: TableSourceConfig) {
@@ -50,6 +53,7 @@ class TableSource implements UserSource {
 
   attach ({ pool, log }: SourceScope): void {
     this.#log = log
+    this.#withdrawals = new Withdrawals('tableSource()', log, this.#config.clock)
     this.#pool ??= pool
     if (this.#pool === null) throw new errors.NoPool()
   }
@@ -57,7 +61,8 @@ class TableSource implements UserSource {
   async ready (): Promise<void> {
     const deadline = startDeadline(this.#config.clock, startPatienceMs)
     try {
-      await this.#planned(deadline)
+      // Nobody is asked for: a role that may not read the table is told before a user is kept out.
+      await this.#ask(await this.#planned(deadline), [], deadline)
     } catch (error) {
       // It is looked at with the first load, then.
       if (!(error instanceof SourceUnavailable)) throw error
@@ -118,7 +123,7 @@ class TableSource implements UserSource {
       return await this.#send(plan.text, values, deadline, plan.name)
     } catch (error) {
       if (!isUnholdable(error)) throw error
-      if (asked.length === 1) return []
+      if (asked.length <= 1) return []
       const middle = Math.ceil(asked.length / 2)
       const first = await this.#ask(plan, asked.slice(0, middle), deadline)
       return [...first, ...await this.#ask(plan, asked.slice(middle), deadline)]
@@ -130,26 +135,31 @@ class TableSource implements UserSource {
     if (typeof ours === 'string' || ours.always === issuer) return true
     if (!this.#knowsStrangers) {
       this.#knowsStrangers = true
-      this.#log?.warn({ issuer, expected: ours.always, table }, 'tableSource(): a token of another issuer than the table\'s, ' +
-        'whose users are unknown here. Compare the option "issuer" with the iss of your tokens')
+      this.#log?.warn({ issuer, expected: ours.always, table }, 'tableSource(): a token of another issuer than the ' +
+        'table has, whose users are unknown here. Compare the option "issuer" with the iss of your tokens')
     }
     return false
   }
 
   async #send (text: string, values: unknown[], deadline: Deadline, name?: string): Promise<readonly TableRow[]> {
-    const leftMs = Math.ceil(deadline.atMs - this.#config.clock.monotonic())
-    if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
     const pool = this.#pool
     if (pool === null) throw new errors.NoPool()
-    const named = name === undefined ? { text } : { name, text }
-    try {
-      const sent = pool.query({ ...named, values, types: asSent, query_timeout: leftMs, deadline })
+    const send = async (named: { readonly name?: string }): Promise<readonly TableRow[]> => {
+      const leftMs = Math.ceil(deadline.atMs - this.#config.clock.monotonic())
+      if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
+      const config = { ...named, text, values, types: asSent, query_timeout: leftMs }
+      const sent = pool.query({ ...config, deadline, idempotent: true })
       return (await withinDeadline(sent, deadline, what)).rows as readonly TableRow[]
+    }
+    try {
+      const rows = await (name === undefined ? send({}) : this.#names.send(name, send))
+      if (name !== undefined) this.#withdrawals?.answered(reading)
+      return rows
     } catch (error) {
-      if (error instanceof SourceUnavailable) throw error
-      const failure = databaseFailureOf(error)
-      if (isOutage(failure)) throw new SourceUnavailable('The database cannot be reached', { cause: error })
-      if (failure === 'aborted') throw new SourceUnavailable('The database gave a statement up', { cause: error })
+      const unavailable = sourceFailureOf(error)
+      this.#withdrawals?.failed(reading, unavailable)
+      if (unavailable !== null) throw unavailable
+      if (databaseFailureOf(error) === 'aborted') throw new SourceUnavailable('A statement was aborted', { cause: error })
       throw new errors.StatementRefused({ cause: error })
     }
   }

@@ -45,8 +45,8 @@ export interface JwksSourceStats {
 }
 
 /**
- * How long a request may wait for keys that are newer than those at hand: not at all; for a load that is under way or may start now; or also, if the
- * route requires a session, for one that starts when the cooldown ends.
+ * How long a request may wait for keys that are newer than those at hand: not at all; for a load that is under way or may start now;
+ * or also, if the route requires a session, for one that starts when the cooldown ends.
  */
 export type Patience = 'none' | 'load' | 'cooldown'
 
@@ -168,9 +168,9 @@ export class JwksSource {
   }
 
   /**
-   * Waits, as patience allows, until `keys` may have changed for a token that none of them signed: for the load under way or, outside of the
-   * cooldown, the one that starts now. Within the cooldown a load is made as soon as that ends, and waited for at most 2000 ms from the
-   * token's arrival, by at most 100 callers at a time.
+   * Waits, as patience allows, until `keys` may have changed, for a token that none of them signed: for the load under way or, outside
+   * of the cooldown, the one that starts now. Within the cooldown a load is made as soon as that ends, and waited for at most 2000 ms
+   * from the token's arrival, by at most 100 callers at a time.
    *
    * @returns null when there are keys to look at, or `unavailable`: it is not known yet whether the token is good. Its cause is null
    *   when the last load went well and there is nothing for the operator to read.

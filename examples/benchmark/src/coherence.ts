@@ -14,6 +14,9 @@ const issuer = 'https://id.example.com'
 const rowCount = 2000
 const { values: { json, rounds } } = parseArgs({ options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '200' } } })
 const roundCount = wholeNumber('rounds', rounds)
+/** Rows of the bulk updates, and how often they are measured. */
+const bulkRows = 5000
+const bulkRounds = Math.max(10, Math.round(roundCount / 5))
 
 /** Microseconds per update without and with the triggers, and how many fewer are done in the same time: the median over neighbouring slices. */
 interface Updates { readonly plain: number, readonly with: number, readonly loss: number }
@@ -52,10 +55,13 @@ try {
     unlisted: await compareUpdates(pool, 'unlisted', 'last_clerk_sync = clock_timestamp()'),
     watched: await compareUpdates(pool, 'watched', 'first_name = $2 || clock_timestamp()')
   })
+  const unrelated = await prepareUnrelated(pool, { without: inSchema('uncounted'), with: inSchema('counted') })
   const updates = await compareAll()
   // Without waiting for the disk the share of the triggers is as large as it can be.
   await pool.query('SET synchronous_commit = off')
   const unsynced = await compareAll()
+  // Likewise, and the disk would hide what bulk updates cost.
+  const unrelatedUpdateRatio = { bulk: await unrelated.bulk(), single: await unrelated.single() }
   const result = {
     hitNanos: hit,
     hitOverheadNanos: hit.withBus - hit.without,
@@ -67,6 +73,7 @@ try {
     unsyncedUnwatchedLoss: unsynced.unwatched.loss,
     unsyncedUnlistedLoss: unsynced.unlisted.loss,
     unsyncedWatchedLoss: unsynced.watched.loss,
+    unrelatedUpdateRatio,
     updateMicros: updates,
     unsyncedMicros: unsynced
   }
@@ -79,7 +86,9 @@ try {
     'not waiting for the disk: no triggers (µs)': row(unsynced.noise),
     'not waiting: nobody watches (µs)': row(unsynced.unwatched),
     'not waiting: with columnLists: false (µs)': row(unsynced.unlisted),
-    'not waiting: watched (µs)': row(unsynced.watched)
+    'not waiting: watched (µs)': row(unsynced.watched),
+    'with the revision counted: one row of the app\'s own': ratioRow(unrelatedUpdateRatio.single),
+    'with the revision counted: all rows': ratioRow(unrelatedUpdateRatio.bulk)
   })
   if (json) console.log(JSON.stringify(result))
 } finally {
@@ -129,6 +138,58 @@ async function compareUpdates (pool: pg.Pool, other: 'twin' | 'watched' | 'unlis
     }
   }
   return { plain: median(micros.plain), with: median(micros.with), loss: 1 - median(micros.plain.map((plain, round) => plain / micros.with[round]!)) }
+}
+
+interface Unrelated {
+  /** One statement over all rows. */
+  readonly bulk: () => Promise<number>
+  /** One row per transaction. */
+  readonly single: () => Promise<number>
+}
+
+/**
+ * What the trigger that counts the revision costs updates of the app's own columns, over rows with a profile of 2 KB: the time of an update with it by
+ * that of the same update of the same table without it, the median over neighbours. No bus is there.
+ */
+async function prepareUnrelated (pool: pg.Pool, names: Readonly<Record<'without' | 'with', TableNames>>): Promise<Unrelated> {
+  for (const tables of Object.values(names)) {
+    await pool.query(`CREATE SCHEMA ${tables.users.split('.')[0]}`)
+    await migrate({ pool, tables })
+    // Half empty, so that rows stay on their pages; by hand, so that nothing cleans up while it is measured.
+    await pool.query(`ALTER TABLE ${tables.users} ADD COLUMN last_seen_at timestamptz, SET (fillfactor = 45, autovacuum_enabled = off)`)
+    await pool.query(`INSERT INTO ${tables.users} (issuer, clerk_user_id, email, first_name, profile_data)
+      SELECT $1, 'user_' || i, i || '@example.com', 'Ada', jsonb_build_object('about', (SELECT string_agg(md5(i || ':' || n), '') FROM generate_series(1, 60) AS n))
+      FROM generate_series(1, ${bulkRows}) AS i`, [issuer])
+  }
+  await pool.query(`DROP TRIGGER zz_users_revision ON ${names.without.users}`)
+
+  const compare = async (rounds: number, update: (users: string, round: number) => Promise<unknown>): Promise<number> => {
+    const ratios: number[] = []
+    for (let round = -2; round < rounds; round++) {
+      const ms = { without: 0, with: 0 }
+      for (const { users } of Object.values(names)) await pool.query(`VACUUM ${users}`)
+      for (const side of round % 2 === 0 ? ['without', 'with'] as const : ['with', 'without'] as const) {
+        const before = performance.now()
+        await update(names[side].users, Math.abs(round))
+        ms[side] = performance.now() - before
+      }
+      if (round >= 0) ratios.push(ms.with / ms.without)
+    }
+    return median(ratios)
+  }
+  return {
+    bulk: () => compare(bulkRounds, users => pool.query(`UPDATE ${users} SET last_seen_at = clock_timestamp()`)),
+    single: () => compare(roundCount, async (users, round) => {
+      for (let index = 0; index < 100; index++) {
+        const subject = `user_${(round * 100 + index) % bulkRows + 1}`
+        await pool.query({ name: `seen ${users}`, text: `UPDATE ${users} SET last_seen_at = clock_timestamp() WHERE issuer = '${issuer}' AND clerk_user_id = $1`, values: [subject] })
+      }
+    })
+  }
+}
+
+function ratioRow (ratio: number): { without: string, with: string, difference: string } {
+  return { without: '', with: '', difference: `${((ratio - 1) * 100).toFixed(1)} % longer` }
 }
 
 function row (times: Updates): { without: string, with: string, difference: string } {

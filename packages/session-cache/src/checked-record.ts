@@ -1,4 +1,4 @@
-import { deepFreeze, type LoadRequest, type SessionUser, type UserRecord } from '@orientor/session-contract/core'
+import { deepFreeze, type LoadedUser, type LoadRequest, type SessionUser, type UserRecord } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 
 type Unchecked = Readonly<Record<string, unknown>>
@@ -16,9 +16,9 @@ export function checkedRecord (value: unknown, request: LoadRequest): UserRecord
   return deepFreeze(record.kind === 'active' ? { ...record, user: userOf(record.user, request) } : record)
 }
 
-function userOf (user: SessionUser, { issuer, subject }: LoadRequest): SessionUser {
-  const { userId, email, firstName, lastName, isActive, onboardingCompleted, providerUpdatedAt, profile } = user
-  return { userId, issuer, subject, email, firstName, lastName, isActive, onboardingCompleted, providerUpdatedAt, profile }
+function userOf (user: LoadedUser, { issuer, subject }: LoadRequest): SessionUser {
+  const { userId, email, firstName, lastName, isActive, onboardingCompleted, providerUpdatedAt, profile, extra = {} } = user
+  return { userId, issuer, subject, email, firstName, lastName, isActive, onboardingCompleted, providerUpdatedAt, profile, extra }
 }
 
 function recordFlaw (value: unknown, request: LoadRequest): string | null {
@@ -50,6 +50,7 @@ function userFlaw (user: unknown, request: LoadRequest): string | null {
   }
   if (!isInstantOrNull(user['providerUpdatedAt'])) return 'user.providerUpdatedAt must be a finite number or null'
   if (user['profile'] !== null && !isObject(user['profile'])) return 'user.profile must be an object or null'
+  if (user['extra'] !== undefined && !isObject(user['extra'])) return 'user.extra must be an object, or be left out'
   return null
 }
 

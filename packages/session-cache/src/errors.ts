@@ -9,6 +9,10 @@ export interface CacheErrors {
   readonly MalformedBatch: CodedError<'ORI_CACHE_MALFORMED_BATCH', [number, string]>
   /** A load was asked for where nobody knows users. */
   readonly NoSource: CodedError<'ORI_CACHE_NO_SOURCE'>
+  /** tableSource() has neither the option `pool` nor `fastify.pg`. */
+  readonly NoPool: CodedError<'ORI_CACHE_NO_POOL'>
+  /** The database, or its driver, refused a statement of tableSource() for what it is. The cause is attached. */
+  readonly StatementRefused: CodedError<'ORI_CACHE_STATEMENT_REFUSED', [{ readonly cause: unknown }]>
   /** A change could not be announced to the other instances. */
   readonly BusUnavailable: CodedError<'ORI_CACHE_BUS_UNAVAILABLE', [{ readonly cause: unknown }?]>
 }
@@ -21,6 +25,12 @@ export const errors: CacheErrors = {
     'The source must answer a batch of %s requests with as many promises, in their order; received %s. Mend the load() of the source.', 500),
   NoSource: createError('ORI_CACHE_NO_SOURCE',
     'No source of users is in scope. The rule: the cache loads from its option "source" or from the plugin that fills the slot "source". Give the option, or register @orientor/smart-sync in the same scope.', 500),
+  NoPool: createError('ORI_CACHE_NO_POOL',
+    'tableSource() has no database. The rule: a pg pool is given as its option "pool", or @fastify/postgres (or @orientor/pool-tuning) decorates ' +
+    'fastify.pg in the scope of the cache. Write for example tableSource({ pool: new pg.Pool({ connectionString }), … }).', 500),
+  StatementRefused: createError('ORI_CACHE_STATEMENT_REFUSED',
+    'The database refused to read the table of users. The rule: the table is as tableSource() is told, and the role may SELECT the columns that ' +
+    'it names. See the cause; mend the options, or grant the privileges.', 500),
   BusUnavailable: createError('ORI_CACHE_BUS_UNAVAILABLE',
     'The change could not be announced to the other instances: the bus is not connected. The rule: this instance has forgotten the user, the others keep theirs until they hear of the change or it is too old. Announce it again later.', 503)
 }

@@ -1,11 +1,12 @@
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { identified, sessionHub, sessionKey, sessionKeyHash, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
+import { identified, sessionHub, sessionKey, sessionKeyHash, startSource, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
 import { cacheComponent } from './cache-component.js'
 import type { SessionCacheStats } from './cache-stats.js'
 import { Cleanup } from './cleanup.js'
 import { DatabaseSessionManager } from './database-session-manager.js'
 import { resolveOptions, type SessionCacheOptions } from './options.js'
+import { TrustReminder } from './trust-reminder.js'
 import type { WarmedUp } from './warm-up.js'
 
 /** A user, by key or by the two parts of it. */
@@ -67,6 +68,13 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   const manager = new DatabaseSessionManager(settings, { source: sourceOfScope })
   const { cache } = manager
 
+  let starting: Promise<void> | undefined
+  /** Resolves when the source can be asked. One that fills the slot is started by the hub. */
+  const started = async (users: UserSource): Promise<void> => {
+    if (settings.source === null) await users.ready?.()
+    else await (starting ??= startSource(users, fastify))
+  }
+
   /** Tells the other instances, behind whoever made the change. */
   const announce = (change: UserChange): void => {
     bus?.publish(change).catch((err: unknown) => { fastify.log.warn({ err }, 'session cache: the other instances could not be told of a change') })
@@ -105,7 +113,7 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
       const users = sourceOfScope()
       if (users === null) return `${bus.name}(no source)`
       // The tables to be watched may be made by the source.
-      await users.ready?.()
+      await started(users)
       await bus.start({ watches: users.watches ?? [], report: ({ level, message, sql }) => { fastify.log[level](sql === undefined ? {} : { sql }, message) } })
       const { trusted, reason } = bus.status()
       return `${bus.name}(${trusted ? 'trusted' : `not trusted: ${reason}`})`
@@ -113,10 +121,16 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
   }
 
   const cleanup = new Cleanup(limit => cache.sweep(limit), settings.clock, settings.cleanupIntervalMs)
+  let reminder: TrustReminder | undefined
   // Not before: the plugin that fills the slot may be registered after this one.
-  fastify.addHook('onReady', async () => { sourceOfScope() })
+  fastify.addHook('onReady', async () => {
+    const users = sourceOfScope()
+    if (users !== null) await started(users)
+    if (bus !== null) reminder = new TrustReminder(bus, settings.clock, message => { fastify.log.warn(message) })
+  })
   fastify.addHook('onClose', async () => {
     cleanup.stop()
+    reminder?.stop()
     unsubscribe?.()
     await bus?.close()
     await manager.close()

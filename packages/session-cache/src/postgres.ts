@@ -1,3 +1,5 @@
 export { postgresBus, triggerSql } from './coherence/postgres-bus.js'
 export type { PostgresBusOptions } from './coherence/postgres-bus-options.js'
+export { tableSource } from './table/table-source.js'
+export type { TableColumns, TableSourceOptions } from './table/table-source-options.js'
 export { strictTimes, type LeaseTimes } from './coherence/lease-times.js'

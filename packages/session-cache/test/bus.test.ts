@@ -194,6 +194,45 @@ t.test('a bus over PostgreSQL', async t => {
     t.equal(bus.trust.epoch, epoch)
   })
 
+  t.test('refuses at the start to watch columns that are not there, and names those that are', async t => {
+    const { start, sql } = await database(t)
+    await sql('CREATE SCHEMA apart; CREATE TABLE apart.people (sub text, iss text, "eMail" text); CREATE TABLE child () INHERITS (people)')
+    const apart: WatchedTable = { schema: 'apart', table: 'people', issuer: 'iss', subject: 'sub', revision: null, columns: ['eMail'] }
+    const wrong: ReadonlyArray<readonly [WatchedTable, string]> = [
+      [{ ...people, columns: ['emial', 'profile'] }, 'The table "people" has no column "emial". Its columns are sub, rev, email, profile, seen'],
+      [{ ...people, subject: 'subject' }, 'no column "subject"'],
+      [{ ...people, revision: 'version' }, 'no column "version"'],
+      [{ ...people, table: 'child', columns: ['a', 'b'] }, 'The table "child" has no column "a", "b"'],
+      [{ ...apart, columns: ['email'] }, 'The table "apart"."people" has no column "email". Its columns are sub, iss, eMail'],
+      [{ ...apart, issuer: 'issuer' }, 'no column "issuer"']
+    ]
+    for (const installTriggers of [true, false]) {
+      for (const [watch, message] of wrong) {
+        const error = await start({ installTriggers }, [people, watch]).then(() => null, (error: unknown) => error as Error & { code: string })
+        t.equal(error?.code, 'ORI_CONTRACT_INVALID_OPTION', message)
+        t.ok(error?.message.includes(message), String(error))
+      }
+    }
+    t.equal((await sql("SELECT FROM pg_trigger WHERE tgname LIKE 'orientor%'")).rowCount, 0)
+    await until('every connection is gone', async () => (await sql("SELECT FROM pg_stat_activity WHERE application_name LIKE 'orientor-bus/%'")).rowCount === 0)
+    t.match((await start({}, [people, apart])).status(), { trusted: true })
+  })
+
+  t.test('that cannot ask at the start says it later, once, and goes on when they are there', async t => {
+    const { start, sql, news, proxy } = await database(t)
+    proxy.mode = 'refuse'
+    const bus = await start({}, [{ ...people, columns: ['phone'] }])
+    t.match(bus.status(), { trusted: false, remedy: /primary itself/ })
+    proxy.mode = 'pass'
+    await until('it is said', () => news.some(({ message }) => message.includes('has no column "phone"')))
+    t.match(bus.status(), { trusted: false, reason: /has no column "phone"/ })
+    t.equal(news.length, 1)
+    await sql('ALTER TABLE people ADD COLUMN phone text')
+    const later = await start({}, [{ ...people, columns: ['phone'] }])
+    await until('trust comes', () => later.status().trusted)
+    t.notOk('remedy' in later.status())
+  })
+
   t.test('takes leave without a word', async t => {
     const { start, news, sql } = await database(t)
     const bus = await start()

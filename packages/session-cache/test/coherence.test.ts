@@ -9,6 +9,7 @@ import { resolveOptions, type InvalidationBus } from '../src/core.js'
 import sessionCache, { type SessionCacheOptions } from '../src/index.js'
 import { postgresBus, strictTimes } from '../src/postgres.js'
 import { memoryBus, MemoryHub } from '../src/testing.js'
+import { directorySource } from './fixtures/own-source.js'
 import { withCoherence } from './fixtures/own-table.js'
 import { HandSource, hashOf, identityOf, issuer, keyOf, recordOf, route } from './fixtures/setup.js'
 
@@ -154,6 +155,61 @@ t.test('caches on a bus', async t => {
   })
 })
 
+t.test('a bus that is not trusted five seconds after the start', async t => {
+  const warnings = (log: ReadonlyArray<{ msg: string }>): string[] => log.map(({ msg }) => msg).filter(msg => msg.includes('after the start'))
+  const started = async (t: Test, { bus, clock, withSource = true }: { bus: (clock: ManualClock, hub: MemoryHub) => InvalidationBus, clock: ManualClock, withSource?: boolean }): Promise<{ log: Array<{ msg: string }>, hub: MemoryHub, app: FastifyInstance }> => {
+    const hub = new MemoryHub()
+    hub.refuse()
+    const source = Object.assign(new HandSource(), { watches: [{ table: 'people', issuer: { always: issuer }, subject: 'sub', revision: null, columns: [] }] })
+    return { hub, ...await appOf(t, app => app.register(sessionCache, { bus: bus(clock, hub), clock, ...withSource && { source } })) }
+  }
+  const inMemory = (clock: ManualClock, hub: MemoryHub): InvalidationBus => memoryBus({ hub, clock })
+  const nowhere = (): InvalidationBus => postgresBus({ listenUrl: 'postgres://127.0.0.1:1/none' })
+
+  t.test('is warned about once, with reason and remedy', async t => {
+    for (const [bus, withSource, message] of [
+      [inMemory, true, 'The hub refuses connections. Until then users are kept for maxStalenessMs (5000) only'],
+      [nowhere, true, 'The connection could not be made (ECONNREFUSED). Check that listenUrl (or connection) reaches the primary itself, past any pooler, and that its role may log in. Until'],
+      [nowhere, false, 'Not started. Give the cache a source of users']
+    ] as const) {
+      const clock = new ManualClock()
+      const { log } = await started(t, { bus, clock, withSource })
+      clock.advance(4999)
+      t.same(warnings(log), [])
+      clock.advance(1)
+      t.equal(warnings(log).length, 1)
+      t.ok(warnings(log)[0]!.startsWith(`session bus: not trusted 5 s after the start. ${message}`), warnings(log).join())
+      clock.advance(60_000)
+      t.equal(warnings(log).length, 1)
+    }
+  })
+
+  t.test('is not warned about when trust comes before, nor when the app closes', async t => {
+    const clock = new ManualClock()
+    const { log, hub } = await started(t, { bus: inMemory, clock })
+    hub.heal()
+    clock.advance(5000)
+    t.same(warnings(log), [])
+    const other = new ManualClock()
+    const { log: closedLog, app } = await started(t, { bus: inMemory, clock: other })
+    await app.close()
+    t.equal(other.pendingTimers, 0)
+    other.advance(5000)
+    t.same(warnings(closedLog), [])
+  })
+
+  t.test('fails the start when what is to be watched is not there', async t => {
+    const { url } = await testDatabase(t)
+    const pool = new pg.Pool({ connectionString: url })
+    t.teardown(() => pool.end())
+    await pool.query('CREATE TABLE people (name text, email text)')
+    const source = Object.assign(new HandSource(), { watches: [{ table: 'people', issuer: { always: issuer }, subject: 'name', revision: null, columns: ['emial'] }] })
+    await t.rejects(appOf(t, app => app.register(sessionCache, { source, bus: postgresBus({ listenUrl: url }) })), {
+      code: 'ORI_CONTRACT_INVALID_OPTION', message: '@orientor/session-cache/postgres: what is watched is not there. The table "people" has no column "emial". Its columns are name, email. Mend "watches", of the source or of the bus.'
+    })
+  })
+})
+
 t.test('a load may take what the bus leaves of its bound', async t => {
   const bus = memoryBus({ hub: new MemoryHub() })
   t.equal(resolveOptions({ bus }).loadTimeoutMs, 2000)
@@ -199,16 +255,34 @@ async function stack (t: Test, url: string, { cacheFirst = true, maxEntries = 20
   return { app, log, bus, changes, pool, sent }
 }
 
-t.test('the README shows how a table of one\'s own is watched, and that works', async t => {
-  const text = readFileSync(new URL('fixtures/own-table.ts', import.meta.url), 'utf8')
-  t.ok(readFileSync(new URL('../README.md', import.meta.url), 'utf8').includes(`\`\`\`ts\n${text}\`\`\``))
+t.test('the README shows its examples as they are', async t => {
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  for (const name of ['own-table', 'own-source']) {
+    t.ok(readme.includes(`\`\`\`ts\n${readFileSync(new URL(`fixtures/${name}.ts`, import.meta.url), 'utf8')}\`\`\``), name)
+  }
+})
+
+t.test('a source of one\'s own answers as the README shows it', async t => {
+  const down = new Error('down')
+  const source = directorySource(async ids => {
+    if (ids.includes('down')) throw down
+    return ids.filter(id => id !== 'eve').map(id => ({ id, mail: `${id}@example.com`, changes: 3, blocked: id === 'bob' }))
+  })
+  const { app } = await appOf(t, app => app.register(sessionCache, { source }))
+  t.match((await app.inject(as('ada'))).json(), { email: 'ada@example.com', extra: {} })
+  const statuses = await Promise.all(['bob', 'eve'].map(async subject => (await app.inject(as(subject))).statusCode))
+  t.same([...statuses, (await app.inject(as('down'))).statusCode], [403, 401, 503])
+})
+
+t.test('a table of one\'s own is watched as the README shows it', async t => {
   const { url } = await testDatabase(t)
   const pool = new pg.Pool({ connectionString: url })
   pool.on('error', () => {})
-  await pool.query("CREATE TABLE people (name text, email text); INSERT INTO people VALUES ('ada', 'ada@example.com')")
+  await pool.query("CREATE TABLE people (id int, name text UNIQUE, email text); INSERT INTO people VALUES (1, 'ada', 'ada@example.com')")
   const app: FastifyInstance = fastify()
   sessionHub(app).fill('identify', 'test', request => createIdentity({ issuer: 'https://id.example.com', subject: String(request.headers['x-user']) }))
-  await withCoherence(app, pool, url)
+  app.decorate('pg' as never, { pool } as never)
+  await withCoherence(app, url)
   app.get('/me', { config: { session: { required: true } } }, request => requireSessionUser(request))
   t.teardown(async () => {
     await app.close()

@@ -449,9 +449,18 @@ t.test('a user is kept with the fields of the contract and the texts of the requ
   const identity = identityOf('ada')
   await manager.resolve(identity, route)
   const { fresh } = cache.find(identity)!
-  t.strictSame(fresh.kind === 'user' && fresh.user, record.user)
-  t.ok(fresh.kind === 'user' && Object.isFrozen(fresh.user))
+  t.strictSame(fresh.kind === 'user' && fresh.user, { ...record.user, extra: {} })
+  t.ok(fresh.kind === 'user' && Object.isFrozen(fresh.user) && Object.isFrozen(fresh.user.extra))
   t.notOk(Object.isFrozen(record.user))
+  const extra = { plan: 'pro', roles: ['admin'] }
+  source.reply = ({ subject }) => recordOf(subject, {}, { extra })
+  const eve = await manager.resolve(identityOf('eve'), route)
+  t.strictSame(eve.kind === 'user' && eve.user.extra, extra)
+  t.ok(Object.isFrozen(extra.roles))
+  for (const malformed of [null, [], 'pro']) {
+    source.reply = ({ subject }) => recordOf(subject, {}, { extra: malformed as never })
+    await t.rejects(async () => { await manager.resolve(identityOf('bob'), route) }, { code: 'ORI_CACHE_MALFORMED_RECORD', message: /user\.extra must be an object, or be left out/ })
+  }
 })
 
 t.test('outages', async t => {

@@ -235,7 +235,7 @@ t.test('wrong options are refused at registration', async t => {
 t.test('the package exports the plugin under both names, and types the app', async t => {
   t.equal(sessionCache, named)
   expectTypeOf<FastifyInstance['sessionCache']>().toEqualTypeOf<SessionCache>()
-  expectTypeOf<CacheErrorCode>().toEqualTypeOf<'ORI_CACHE_MALFORMED_RECORD' | 'ORI_CACHE_MALFORMED_BATCH' | 'ORI_CACHE_NO_SOURCE' | 'ORI_CACHE_BUS_UNAVAILABLE'>()
+  expectTypeOf<CacheErrorCode>().toEqualTypeOf<'ORI_CACHE_MALFORMED_RECORD' | 'ORI_CACHE_MALFORMED_BATCH' | 'ORI_CACHE_NO_SOURCE' | 'ORI_CACHE_NO_POOL' | 'ORI_CACHE_STATEMENT_REFUSED' | 'ORI_CACHE_BUS_UNAVAILABLE'>()
   // @ts-expect-error there is no such option
   const wrong: SessionCacheOptions = { ttl: 5 }
   t.ok(wrong)

@@ -4,8 +4,11 @@ export { deepFreeze } from './deep-freeze.js'
 export { errors, type CodedError, type ContractErrorCode, type ContractErrors } from './errors.js'
 export { issuerFlaw, maxSubjectBytes, sessionKey, sessionKeyHash, splitSessionKey, subjectFlaw, type SessionKey, type SessionKeyHash } from './session-key.js'
 export { createIdentity, type Identity, type IdentityParts } from './identity.js'
-export type { ActiveRecord, BarredRecord, SessionProfile, SessionUser, UserRecord } from './user.js'
-export { SourceUnavailable, type LoadRequest, type UserChange, type UserSource, type WatchedTable } from './user-source.js'
+export type { ActiveRecord, BarredRecord, LoadedUser, SessionExtra, SessionProfile, SessionUser, UserRecord } from './user.js'
+export { SourceUnavailable, type LoadRequest, type SourceLog, type SourceScope, type UserChange, type UserSource, type WatchedTable } from './user-source.js'
+export type { ClientLike, PoolLike, Queryable, StatementConfig } from './pool-like.js'
+export { pause, withinDeadline } from './within-deadline.js'
+export { quotedName, sqlLiteral } from './quoted.js'
 export {
   anonymous, failed, identified, isRevoked, outcomeOf, refused, refusedByStatus, revoked, unavailable, userOutcome,
   type AnonymousOutcome, type BearerRefusal, type FailedOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome, type StatusRefusal,

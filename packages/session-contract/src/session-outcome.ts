@@ -1,5 +1,5 @@
 import type { Identity } from './identity.js'
-import type { ActiveRecord, SessionUser, UserRecord } from './user.js'
+import type { ActiveRecord, LoadedUser, SessionUser, UserRecord } from './user.js'
 
 /** The user, and how this one request came by it. */
 export interface UserOutcome {
@@ -56,6 +56,7 @@ export const identified: IdentifiedOutcome = Object.freeze({ kind: 'identified' 
 /** The outcome of a token that isRevoked(). */
 export const revoked: BearerRefusal = refused('invalid_token', 'The token was revoked')
 const gone: RefusedOutcome = refused('invalid_token', 'The token names no user')
+const nothing: SessionUser['extra'] = Object.freeze({})
 const inactive: ForbiddenOutcome = Object.freeze({ kind: 'forbidden', reason: 'inactive' })
 
 /** Credentials that are refused. `description` is ASCII and holds no value of the token (RFC 6750, section 3). */
@@ -99,13 +100,17 @@ export function isRevoked (record: ActiveRecord, identity: Identity): boolean {
 export function userOutcome (record: ActiveRecord, from: UserOutcome['from'], cachedAtMs: number, stale: boolean): UserOutcome {
   return Object.freeze({
     kind: 'user',
-    user: record.user,
+    user: isComplete(record.user) ? record.user : Object.freeze({ ...record.user, extra: nothing }),
     stale,
     from,
     cachedAtMs,
     dbSynced: record.sync !== 'failed',
     lastSyncedAtMs: record.lastSyncedAtMs
   })
+}
+
+function isComplete (user: LoadedUser): user is SessionUser {
+  return user.extra !== undefined
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { Deadline } from './deadline.js'
 import type { Identity } from './identity.js'
+import type { PoolLike } from './pool-like.js'
 import type { SessionKey, SessionKeyHash } from './session-key.js'
 import type { UserRecord } from './user.js'
 
@@ -39,8 +40,28 @@ export interface LoadRequest {
   readonly force?: boolean
 }
 
+/** What a scope has for its source once all plugins are registered. */
+export interface SourceScope {
+  /** The pool of `fastify.pg`, which `@fastify/postgres` and `@orientor/pool-tuning` decorate; null when neither did. */
+  readonly pool: PoolLike | null
+  /** Where the source tells what an operator should read. */
+  readonly log: SourceLog
+}
+
+/** Where a source tells what an operator should read; Fastify's logger fits. */
+export interface SourceLog {
+  error (details: object, message: string): void
+  warn (details: object, message: string): void
+  info (details: object, message: string): void
+}
+
 /** Where users come from. Calls go up, changes come down. */
 export interface UserSource {
+  /**
+   * Takes what the scope has for it: called when the server becomes ready, before ready() and the first load, once by each scope that has the source.
+   * Throws when what it needs is not there.
+   */
+  attach? (scope: SourceScope): void
   /**
    * Loads users: one promise per request, in the order of the requests, so that a known user does not wait for an unknown one's provider.
    * Each may reject with SourceUnavailable; any other rejection is a defect.

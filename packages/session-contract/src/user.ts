@@ -1,6 +1,12 @@
 /** The one type an app widens by declaration merging; its `parseProfile` option makes it true. */
 export interface SessionProfile {}
 
+/**
+ * What the app has told its source to read beside the fields below: columns of its own table, under their names. The one type for them that an app widens by declaration
+ * merging; the option `extra` of its source makes it true.
+ */
+export interface SessionExtra {}
+
 /** Facts about the local user, nothing about the request or the cache. Deep-frozen. */
 export interface SessionUser {
   /** The local id, exact, as text (a bigint column does not fit a JavaScript number). */
@@ -15,13 +21,19 @@ export interface SessionUser {
   readonly onboardingCompleted: boolean
   /** When the provider last changed the user, in milliseconds since the epoch. */
   readonly providerUpdatedAt: number | null
+  /** What the provider says beside; never the app's own. */
   readonly profile: Readonly<SessionProfile> | null
+  /** What the app's own table says beside (`extra` of its source); empty where the source was told of nothing. */
+  readonly extra: Readonly<SessionExtra>
 }
+
+/** A user as a source answers it: `extra` may be left out, and is empty then. */
+export type LoadedUser = Omit<SessionUser, 'extra'> & Partial<Pick<SessionUser, 'extra'>>
 
 /** A user who may act, with what a request must be judged by. */
 export interface ActiveRecord {
   readonly kind: 'active'
-  readonly user: SessionUser
+  readonly user: LoadedUser
   /** The row's own version: grows on any change, by whomever; never the provider's. */
   readonly revision: number
   readonly sync: 'performed' | 'skipped' | 'failed'

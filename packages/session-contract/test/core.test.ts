@@ -8,8 +8,8 @@ import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
-  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
-  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals,
+  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
+  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome
 } from '../src/core.js'
 
@@ -87,8 +87,10 @@ const record: ActiveRecord = {
 t.test('outcomeOf maps every record to one outcome', async t => {
   const identity = createIdentity({ issuer, subject: 'u', sessionId: 's1', issuedAtMs: 10_000 })
   const outcome = outcomeOf(record, identity, 'source', 77)
-  t.strictSame(outcome, { kind: 'user', user: record.user, stale: false, from: 'source', cachedAtMs: 77, dbSynced: true, lastSyncedAtMs: 5 })
-  t.ok(Object.isFrozen(outcome))
+  t.strictSame(outcome, { kind: 'user', user: { ...record.user, extra: {} }, stale: false, from: 'source', cachedAtMs: 77, dbSynced: true, lastSyncedAtMs: 5 })
+  t.ok(Object.isFrozen(outcome) && outcome.kind === 'user' && Object.isFrozen(outcome.user) && Object.isFrozen(outcome.user.extra))
+  const more: ActiveRecord = { ...record, user: deepFreeze({ ...record.user, extra: { plan: 'pro' } }) }
+  t.equal(userOutcome(more, 'cache', 1, false).user, more.user, 'a user that is complete is taken as it is')
   t.match(outcomeOf({ ...record, sync: 'failed' }, identity, 'cache', 1), { dbSynced: false, from: 'cache' })
   t.strictSame(outcomeOf({ kind: 'inactive', revision: 1 }, identity, 'source', 1), { kind: 'forbidden', reason: 'inactive' })
   for (const kind of ['deleted', 'unknown'] as const) t.match(outcomeOf({ kind, revision: 1 }, identity, 'source', 1), { kind: 'refused', error: 'invalid_token' })
@@ -131,6 +133,38 @@ t.test('a deadline aborts at its instant, and not once released', async t => {
   released.release()
   clock.advance(1000)
   t.notOk(released.signal.aborted)
+})
+
+t.test('waiting', t => {
+  t.test('work that is done in time is answered, and leaves no listener behind', async t => {
+    const deadline = startDeadline(new ManualClock(), 100)
+    t.equal(await withinDeadline(Promise.resolve(7), deadline, 'It'), 7)
+    await t.rejects(withinDeadline(Promise.reject(new Error('no')), deadline, 'It'), /no/)
+  })
+  t.test('work that is not done in time is unavailable, and its end is ignored', async t => {
+    const clock = new ManualClock()
+    let refuse = (_error: Error): void => {}
+    const work = new Promise((_resolve, reject) => { refuse = reject })
+    const waiting = withinDeadline(work, startDeadline(clock, 100), 'It')
+    clock.advance(100)
+    await t.rejects(waiting, SourceUnavailable)
+    refuse(new Error('late'))
+    await clock.settle()
+    await t.rejects(withinDeadline(new Promise(() => {}), { atMs: 0, signal: AbortSignal.abort() }, 'It'), /It did not answer in time/)
+  })
+  t.test('a pause ends by its time or by the signal', async t => {
+    const clock = new ManualClock()
+    const controller = new AbortController()
+    const first = pause(clock, 50, controller.signal)
+    clock.advance(50)
+    await first
+    const second = pause(clock, 50, controller.signal)
+    controller.abort()
+    await second
+    await pause(clock, 50, controller.signal)
+    t.equal(clock.pendingTimers, 0)
+  })
+  t.end()
 })
 
 t.test('the system clock tells the time of this process', async t => {

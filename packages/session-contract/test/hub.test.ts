@@ -424,6 +424,44 @@ t.test('without a resolver the hub asks the source, and an outage of the source 
   }
 })
 
+t.test('a source is handed what its scope has when the server becomes ready, whichever plugin was registered first, and is waited for', async t => {
+  const pool = { query: async () => ({ rows: [] }), connect: async () => { throw new Error('not used') } }
+  const started = (): { calls: unknown[], source: UserSource } => {
+    const calls: unknown[] = []
+    return {
+      calls,
+      source: {
+        load: batch => batch.map(async () => record),
+        attach: scope => { calls.push(scope.pool); scope.log.warn({}, 'attached') },
+        ready: async () => { await new Promise(resolve => { setImmediate(resolve) }); calls.push('ready') }
+      }
+    }
+  }
+  const decorates = plugin(fastify => { fastify.decorate('pg' as never, { pool } as never) })
+  for (const order of [[0, 1], [1, 0]]) {
+    const { calls, source } = started()
+    const app = Fastify()
+    const plugins = [decorates, fills('source', source)]
+    for (const index of order) app.register(plugins[index]!)
+    sessionHub(app).mention('bus', async () => { calls.push('mentioned'); return 'x' })
+    await app.ready()
+    t.strictSame(calls, [pool, 'ready', 'mentioned'])
+  }
+  const { calls, source } = started()
+  const app = Fastify()
+  sessionHub(app).fill('source', 'bare', source)
+  app.register(async child => {
+    await child.register(decorates)
+    sessionHub(child)
+    child.register(async grandchild => { sessionHub(grandchild).fill('source', 'inner', source) })
+  })
+  await app.ready()
+  t.strictSame(calls, [null, 'ready', pool, 'ready'], 'by each scope that fills the slot itself')
+  const refusing = Fastify()
+  sessionHub(refusing).fill('source', 'refusing', { load: () => [], attach: () => { throw new Error('no pool') } })
+  await t.rejects(async () => { await refusing.ready() }, { message: 'no pool' })
+})
+
 t.test('a source that never answers is given up after two seconds', async t => {
   const app = Fastify()
   app.register(fills('source', { load: () => [new Promise(() => {})] }))

@@ -2,21 +2,21 @@
 -- migration made is dropped, and not while something refers to it.
 DO $migration$
 DECLARE
-  target regclass := to_regclass('{{users}}');
+  target regclass := to_regclass({{users:text}});
   done jsonb;
   name text;
 BEGIN
   IF target IS NULL THEN RETURN; END IF;
-  SELECT obj_description(oid, 'pg_trigger')::jsonb INTO done FROM pg_trigger WHERE tgrelid = target AND tgname = 'zz_{{users:bare}}_revision';
-  EXECUTE format('DROP TRIGGER IF EXISTS "zz_{{users:bare}}_revision" ON %s', target);
-  DROP FUNCTION IF EXISTS {{users:prefix}}"{{users:bare}}_next_revision"();
+  SELECT obj_description(oid, 'pg_trigger')::jsonb INTO done FROM pg_trigger WHERE tgrelid = target AND tgname = {{revisionTriggerName}};
+  DROP TRIGGER IF EXISTS {{revisionTrigger}} ON {{users}};
+  DROP FUNCTION IF EXISTS {{revisionFunction}}();
   IF done IS NULL THEN RETURN; END IF;
   IF (done ->> 'created')::boolean THEN
     DROP TABLE {{users}};
     RETURN;
   END IF;
   IF (done ->> 'constraint')::boolean THEN
-    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS "{{users:bare}}_identity_key"', target);
+    ALTER TABLE {{users}} DROP CONSTRAINT IF EXISTS {{keyConstraint}};
   END IF;
   -- What announces changes of these columns (the triggers of @orientor/session-cache) keeps them from being dropped. Whoever still needs it puts it in place again.
   FOR name IN SELECT DISTINCT tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = target AND tgname ~ '^orientor_[0-9a-f]{12}_[0-9]+_row$' LOOP

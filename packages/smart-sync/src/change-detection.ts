@@ -17,7 +17,7 @@ export type SyncDecision =
  * Decides whether a stored user has to be compared with the provider.
  *
  * No row: yes. No timestamp from the provider: only when `forceSyncAfterMs` has passed since the last sync. Strictly newer than what is
- * stored: yes. A timestamp that cannot be read, or nothing stored to compare it with: yes, at most once per `forceSyncAfterMs`.
+ * stored, or nothing stored to compare it with: yes. A timestamp that cannot be read: yes, at most once per `forceSyncAfterMs`.
  * Equal or older: no. `force` overrules all of it.
  *
  * @param stored - null when there is no row
@@ -36,7 +36,7 @@ export function needsSync ({ stored, providerTimestamp, nowMs, forceSyncAfterMs,
   if (providerTimestamp === undefined || providerTimestamp === null) return once('due', due)
   const provided = parseProviderTimestamp(providerTimestamp)
   if (provided === null) return once('unreadable', due)
-  if (stored.providerUpdatedAtMs === null) return once('unversioned', due)
+  if (stored.providerUpdatedAtMs === null) return { sync: true, reason: 'unversioned' }
   return provided > stored.providerUpdatedAtMs ? { sync: true, reason: 'newer' } : { sync: false, reason: 'current' }
 }
 
@@ -45,6 +45,6 @@ export function isDue (lastSyncedAtMs: number | null, nowMs: number, forceSyncAf
   return lastSyncedAtMs === null || Math.abs(nowMs - lastSyncedAtMs) >= forceSyncAfterMs
 }
 
-function once (reason: 'due' | 'unreadable' | 'unversioned', due: boolean): SyncDecision {
+function once (reason: 'due' | 'unreadable', due: boolean): SyncDecision {
   return due ? { sync: true, reason } : { sync: false, reason: 'not_due' }
 }

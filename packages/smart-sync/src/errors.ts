@@ -11,6 +11,10 @@ export interface SmartSyncErrors {
   readonly StatementRefused: CodedError<'ORI_SYNC_STATEMENT_REFUSED', [string, { readonly cause: unknown }]>
   /** `parseProfile` threw. The cause is attached. */
   readonly ProfileRefused: CodedError<'ORI_SYNC_PROFILE_REFUSED', [{ readonly cause: unknown }]>
+  /** A function of the option `insert` threw, or answered with what is no value. The cause is attached. */
+  readonly InsertRefused: CodedError<'ORI_SYNC_INSERT_REFUSED', [string, { readonly cause: unknown }]>
+  /** A value is longer than its column takes. The cause is attached. */
+  readonly ValueTooLong: CodedError<'ORI_SYNC_VALUE_TOO_LONG', [string, { readonly cause: unknown }]>
   /** The identity provider's API refused the request: most often a wrong secret key. */
   readonly ProviderRefused: CodedError<'ORI_SYNC_PROVIDER_REFUSED', [string]>
   /** The identity provider's API could not be reached, or did not answer as documented. */
@@ -35,6 +39,11 @@ export const errors: SmartSyncErrors = {
     'The database refused a statement of smart-sync (%s). The rule: the tables are as the migrations make them. See the cause; run the migrations, or mend the table.', 500),
   ProfileRefused: createError('ORI_SYNC_PROFILE_REFUSED',
     'The option "parseProfile" threw. The rule: it answers with the profile for whatever JSON object the column profile_data holds. See the cause.', 500),
+  InsertRefused: createError('ORI_SYNC_INSERT_REFUSED',
+    'The option "insert" could not supply the column "%s". The rule: its function answers with a text, a number, true or false, a Date, null, or what JSON can hold. ' +
+    'See the cause.', 500),
+  ValueTooLong: createError('ORI_SYNC_VALUE_TOO_LONG',
+    'The users table cannot hold a user: %s. The rule: a value is no longer than its column takes. Widen the column, or shorten the value at the provider.', 500),
   ProviderRefused: createError('ORI_SYNC_PROVIDER_REFUSED',
     'The identity provider refused the request with status %s. The rule: its API accepts the secret key. Check the secret key and the URL of the API.', 502),
   ProviderUnavailable: createError('ORI_SYNC_PROVIDER_UNAVAILABLE', 'The identity provider could not be asked: %s.', 503),

@@ -1,9 +1,8 @@
-import { parseProviderTimestamp, startDeadline, type Clock, type Deadline, type LoadRequest, type SessionKey } from '@orientor/session-contract/core'
+import { parseProviderTimestamp, startDeadline, withinDeadline, type Clock, type Deadline, type LoadRequest, type SessionKey } from '@orientor/session-contract/core'
 import { claimOf, profileOfClaims, type ClaimNames } from './claims-profile.js'
 import { errors } from './errors.js'
 import type { IdentityProvider, ProviderAnswer } from './identity-provider.js'
 import { observe, type Observation } from './observation.js'
-import { withinDeadline } from './within-deadline.js'
 
 /** What could be learned about one user. */
 export type Sighting =

@@ -1,15 +1,18 @@
-import { fileURLToPath } from 'node:url'
-import { databaseFailureOf, isOutage, SourceUnavailable, systemClock, type Clock } from '@orientor/session-contract/core'
+import {
+  databaseFailureOf, isOutage, pause, SourceUnavailable, systemClock, type ClientLike, type Clock, type PoolLike
+} from '@orientor/session-contract/core'
 import Postgrator from 'postgrator'
+import { completionFlaws, isComplete, sentenceOf, type Adoption } from './adoption.js'
 import { errors } from './errors.js'
-import type { ClientLike, PoolLike } from './pool-like.js'
-import { bareTable, defaultTableNames, quotedTable, type TableNames } from './table-names.js'
-import { pause } from './within-deadline.js'
+import { inspect, readFacts } from './inspect.js'
+import { completingScript, filledScript, needsFacts, scriptPattern } from './migration-scripts.js'
+import { revisionTrigger } from './sql/revision-trigger.js'
+import { bareTable, quotedTable, type TableNames } from './table-names.js'
+import { resolveUsersTable, type UsersTable, type UsersTableOptions } from './users-table.js'
 
-/** What a migration needs. */
-export interface MigrateOptions {
+/** What a migration needs; of the users table the same as the plugin is told. */
+export interface MigrateOptions extends UsersTableOptions {
   readonly pool: PoolLike
-  readonly tables?: TableNames
   /** `latest`, or 0 to take everything back: an existing table is then left with its own columns. Default is `latest`. */
   readonly to?: 'latest' | 0
   /** How long to wait for another instance that is migrating, in milliseconds. Default is 60000 (one minute). */
@@ -21,44 +24,95 @@ export interface MigrateOptions {
   readonly signal?: AbortSignal
 }
 
+/** How migrations are run, beside what is migrated. */
+export interface MigrationRun extends Pick<MigrateOptions, 'to' | 'lockWaitMs' | 'lockPollMs' | 'clock' | 'signal'> {
+  /** Whether a users table that cannot be written is refused, and left as it was; else it is completed, and judged. */
+  readonly isStrict: boolean
+}
+
+/** What migrations came to. */
+export interface Migrated {
+  /** The names of those that were run. */
+  readonly applied: readonly string[]
+  /** How the users table is now; null when everything was taken back. */
+  readonly adoption: Adoption | null
+}
+
 /**
  * Brings the tables to a version, in one transaction on one connection, while an advisory lock keeps other instances waiting: any number
- * of instances may call it at once. Does nothing when the tables are there, or newer than this package knows.
+ * of instances may call it at once. Does nothing when the tables are there, or newer than this package knows: then it only reads, so that it needs
+ * no right but SELECT on the tables, and a server that is read-only will do.
  *
  * @returns the names of the migrations that were run
  * @throws SourceUnavailable when the database cannot be had, ORI_SYNC_MIGRATION_LOCKED when another instance holds the lock for too long,
- *   ORI_SYNC_MIGRATION_FAILED when the tables cannot be made
+ *   ORI_SYNC_MIGRATION_FAILED when the tables cannot be made, or users could not be written into them: with the column and what to do
  */
-export async function migrate (options: MigrateOptions): Promise<readonly string[]> {
-  const { pool, tables = defaultTableNames, to = 'latest' } = options
+export async function migrate ({ pool, to = 'latest', lockWaitMs, lockPollMs, clock, signal, ...table }: MigrateOptions): Promise<readonly string[]> {
+  const run = { to, isStrict: true, ...given({ lockWaitMs, lockPollMs, clock, signal }) }
+  return (await runMigrations(pool, resolveUsersTable(table), run)).applied
+}
+
+/** The same, for a table that is described, and with a judgement of it. */
+export async function runMigrations (pool: PoolLike, table: UsersTable, run: MigrationRun): Promise<Migrated> {
+  const { to = 'latest', isStrict } = run
   try {
-    const client = await pool.connect()
-    // A connection on loan that dies between two statements must not end the process.
-    client.on('error', ignore)
-    let broken = false
-    try {
-      await lock(client, tables, options)
-      try {
-        return await inTransaction(client, () => run(client, tables, to))
-      } finally {
-        await unlock(client, tables)
+    return await onClient(pool, async client => {
+      if (await isDone(client, table, to)) {
+        const adoption = to === 0 ? null : await inspect(client, table)
+        if (isStrict) insistOn(adoption)
+        return { applied: [], adoption }
       }
-    } catch (error) {
-      broken = databaseFailureOf(error) !== 'rejected' && !isOwn(error)
-      throw error
-    } finally {
-      client.off('error', ignore)
-      client.release(broken)
-    }
+      await lock(client, table.tables, run)
+      try {
+        return await inTransaction(client, async () => {
+          const applied = await apply(client, table, to)
+          const adoption = to === 0 ? null : await inspect(client, table)
+          if (isStrict) insistOn(adoption)
+          return { applied, adoption }
+        })
+      } finally {
+        await unlock(client, table.tables)
+      }
+    })
   } catch (error) {
     if (isOwn(error)) throw error
     const failure = databaseFailureOf(error)
     if (isOutage(failure) || failure === 'aborted') throw new SourceUnavailable('The database could not be migrated yet', { cause: error })
-    throw new errors.MigrationFailed((error as Error).message, { cause: error })
+    throw new errors.MigrationFailed((error as Error).message.replace(/\.$/, ''), { cause: error })
   }
 }
 
-async function lock (client: ClientLike, tables: TableNames, { lockWaitMs = 60_000, lockPollMs = 100, clock = systemClock, signal = new AbortController().signal }: MigrateOptions): Promise<void> {
+/** Borrows a connection; one on which anything went wrong that the server did not say is closed. */
+async function onClient<T> (pool: PoolLike, work: (client: ClientLike) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  // A connection on loan that dies between two statements must not end the process.
+  client.on('error', ignore)
+  let isBroken = false
+  try {
+    return await work(client)
+  } catch (error) {
+    isBroken = databaseFailureOf(error) !== 'rejected' && !isOwn(error) && !(error instanceof Unfit)
+    throw error
+  } finally {
+    client.off('error', ignore)
+    client.release(isBroken)
+  }
+}
+
+/** The users table cannot be used as it is. */
+class Unfit extends Error {}
+
+function insistOn (adoption: Adoption | null): void {
+  if (adoption !== null && adoption.refusals.length > 0) throw new Unfit(sentenceOf(adoption.refusals))
+}
+
+/** The options that were given: undefined is none. */
+function given<T extends object> (options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: Exclude<T[K], undefined> }
+}
+
+async function lock (client: ClientLike, tables: TableNames, run: MigrationRun): Promise<void> {
+  const { lockWaitMs = 60_000, lockPollMs = 100, clock = systemClock, signal = new AbortController().signal } = run
   const until = clock.monotonic() + lockWaitMs
   for (;;) {
     const { rows } = await client.query({ text: 'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS locked', values: [lockName(tables)] })
@@ -91,22 +145,71 @@ async function inTransaction<T> (client: ClientLike, work: () => Promise<T>): Pr
   }
 }
 
-async function run (client: ClientLike, tables: TableNames, to: 'latest' | 0): Promise<readonly string[]> {
-  const execute = async (text: string): Promise<{ rows: unknown[] }> => ({ rows: [...(await client.query({ text })).rows ?? []] }) // a script answers with a list of results
-  const migrator = new Postgrator({
-    driver: 'pg',
-    migrationPattern: migrationPattern(),
-    schemaTable: await versionTable(client, tables),
-    newline: 'LF',
-    execQuery: execute,
-    execSqlScript: async script => { await execute(fill(script, tables)) }
-  })
-  // A newer version of this package may be running elsewhere: what it made stays.
+/** Whether there is nothing to do. Reads only. */
+async function isDone (client: ClientLike, table: UsersTable, to: 'latest' | 0): Promise<boolean> {
+  const { migrations } = table.tables
+  const { rows: places } = await client.query({ text: 'SELECT WHERE to_regclass($1) IS NOT NULL', values: [quotedTable(migrations)] })
+  if (places.length === 0) return to === 0
+  if (to === 0) return false
+  const { rows: [last] } = await client.query({ text: `SELECT max(version)::int AS version FROM ${quotedTable(migrations)}` })
+  const version = Number(last?.['version'] ?? 0)
+  const newest = await migratorOn(client, table, migrations).getMaxVersion()
+  if (version < newest) return false
+  const facts = await readFacts(client, table)
+  if (facts === null) throw noTable(table.tables)
+  // What a newer version of this package made stays, and what no migration can mend is judged.
+  if (version > newest || completionFlaws(table, facts).length > 0) return true
+  return isComplete(table, facts) && revisionTrigger(table, facts).isInPlace
+}
+
+async function apply (client: ClientLike, table: UsersTable, to: 'latest' | 0): Promise<readonly string[]> {
+  const { migrations } = table.tables
+  const migrator = migratorOn(client, table, await versionTable(client, table.tables))
+  // Another instance may have been faster, and a newer version of this package may be running elsewhere: what it made stays.
   if (to === 'latest' && await migrator.getDatabaseVersion() > await migrator.getMaxVersion()) return []
+  if (to === 'latest') await checkCompletion(client, table)
   const applied = await migrator.migrate(to === 'latest' ? 'max' : '0')
-  if (to === 0) await client.query({ text: `DROP TABLE ${quotedTable(tables.migrations)}` })
-  else await insist(client, tables)
+  if (to === 0) await client.query({ text: `DROP TABLE ${quotedTable(migrations)}` })
+  else await keepUp(client, table)
   return applied.map(({ version, action, name }) => `${version}.${action}.${name}`)
+}
+
+async function checkCompletion (client: ClientLike, table: UsersTable): Promise<void> {
+  const facts = await readFacts(client, table)
+  const flaws = facts === null ? [] : completionFlaws(table, facts)
+  if (flaws.length > 0) throw new Unfit(sentenceOf(flaws))
+}
+
+/** Adds columns that are missing, and puts the trigger of the revision in place, where options or other triggers have changed since the migrations ran. */
+async function keepUp (client: ClientLike, table: UsersTable): Promise<void> {
+  const before = await readFacts(client, table)
+  // Two users tables cannot share one table of versions: the second would never be made.
+  if (before === null) throw noTable(table.tables)
+  if (!isComplete(table, before)) await client.query({ text: filledScript(await completingScript(), table, null) })
+  const facts = await readFacts(client, table)
+  const { isInPlace, sql } = revisionTrigger(table, facts ?? before)
+  if (!isInPlace) await client.query({ text: sql })
+}
+
+function noTable ({ users, migrations }: TableNames): Error {
+  return new Unfit(`the table "${migrations}" says that all is done, but there is no table "${users}"; name a "migrations" table of its own in the option "tables"`)
+}
+
+function migratorOn (client: ClientLike, table: UsersTable, schemaTable: string): Postgrator {
+  // A script answers with a list of results.
+  const execute = async (text: string): Promise<{ rows: unknown[] }> => ({ rows: [...(await client.query({ text })).rows ?? []] })
+  return new Postgrator({
+    driver: 'pg',
+    migrationPattern: scriptPattern(),
+    schemaTable,
+    newline: 'LF',
+    // Of what is filled in a checksum says nothing.
+    validateChecksums: false,
+    execQuery: execute,
+    execSqlScript: async script => {
+      await execute(filledScript(script, table, needsFacts(script) ? await readFacts(client, table) : null))
+    }
+  })
 }
 
 /**
@@ -117,26 +220,6 @@ async function versionTable (client: ClientLike, { migrations }: TableNames): Pr
   await client.query({ text: `CREATE TABLE IF NOT EXISTS ${quoted} (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz)` })
   const { rows } = await client.query({ text: 'SELECT n.nspname AS schema FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)', values: [quoted] })
   return `${String(rows[0]?.['schema'])}.${bareTable(migrations)}`
-}
-
-/** Two users tables cannot share one table of versions: the second would never be made. */
-async function insist (client: ClientLike, { users, migrations }: TableNames): Promise<void> {
-  const { rows } = await client.query({ text: 'SELECT to_regclass($1) IS NOT NULL AS there', values: [quotedTable(users)] })
-  if (rows[0]?.['there'] !== true) throw new Error(`the table "${migrations}" says that all is done, but there is no table "${users}"; name a "migrations" table of its own in the option "tables"`)
-}
-
-function fill (script: string, tables: TableNames): string {
-  return script.replaceAll(/\{\{(\w+)(?::(\w+))?\}\}/g, (_whole, name: keyof TableNames, form?: string) => {
-    const table = tables[name]
-    if (form === 'bare') return bareTable(table)
-    return form === 'prefix' ? table.includes('.') ? `${quotedTable(table.split('.')[0]!)}.` : '' : quotedTable(table)
-  })
-}
-
-/** The folder beside src and dist, as a glob: what is special there is taken literally. */
-function migrationPattern (): string {
-  const folder = fileURLToPath(new URL('../migrations/', import.meta.url))
-  return `${folder.replaceAll('\\', '/').replaceAll(/[?*()[\]{}]/g, '[$&]')}*.sql`
 }
 
 /** Decided here, on a connection that is well. */

@@ -1,12 +1,12 @@
 import {
-  callable, clockObject, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText, systemClock, text, withDefault, type Clock, type OptionRule
+  callable, clockObject, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText, systemClock, text, withDefault,
+  type Clock, type OptionRule, type PoolLike
 } from '@orientor/session-contract/core'
 import { defaultClaimNames, type ClaimNames } from './claims-profile.js'
 import type { ClerkProviderOptions } from './clerk/clerk-provider.js'
 import type { IdentityProvider } from './identity-provider.js'
-import type { PoolLike } from './pool-like.js'
 import type { ParseProfile } from './sync-outcome.js'
-import { defaultTableNames, tableNames, type TableNames } from './table-names.js'
+import { checkUsersTable, usersTableRules, type UsersTable, type UsersTableOptions } from './users-table.js'
 
 /** How Clerk's Backend API is asked for profiles. */
 export interface ClerkOptions {
@@ -21,7 +21,7 @@ export interface ClerkOptions {
 }
 
 /** Options of the plugin; all may be left out. */
-export interface SmartSyncOptions {
+export interface SmartSyncOptions extends UsersTableOptions {
   /** The `pg` pool. Default is `fastify.pg.pool`, looked up when the server becomes ready. */
   readonly pool?: PoolLike
   /** Where profiles come from. Not together with `clerk`. Without either they come from the claims of the token. */
@@ -32,13 +32,6 @@ export interface SmartSyncOptions {
   readonly forceSyncAfterMs?: number
   /** Whether the tables are brought up to date at the start. Default is true; with false they must be there. */
   readonly migrate?: boolean
-  /** Names of the tables, each `name` or `schema.name`; case is kept. What is left out stands in the schema of `users`. */
-  readonly tables?: Partial<TableNames>
-  /**
-   * Triggers BEFORE UPDATE FOR EACH ROW of the users table, by name, that change no column that smart-sync reads unless the update sets it, such as one that keeps
-   * a "changed at". The trigger of a bus then need not be called by every update. Default is none.
-   */
-  readonly harmlessTriggers?: readonly string[]
   /** Names of the claims; of several the first that the token has. What is left out keeps its default. */
   readonly claims?: Partial<ClaimNames>
   /** Makes `sessionUser.profile` of the column `profile_data`. Default: the JSON object as it is. */
@@ -50,14 +43,12 @@ export interface SmartSyncOptions {
 }
 
 /** The options, complete. */
-export interface ResolvedOptions {
+export interface ResolvedOptions extends UsersTable {
   readonly pool: PoolLike | undefined
   readonly provider: IdentityProvider | undefined
   readonly clerk: Omit<ClerkProviderOptions, 'clock'> | undefined
   readonly forceSyncAfterMs: number
   readonly migrate: boolean
-  readonly tables: TableNames
-  readonly harmlessTriggers: readonly string[]
   readonly claims: ClaimNames
   readonly parseProfile: ParseProfile | undefined
   readonly clock: Clock
@@ -108,13 +99,13 @@ export function resolveOptions (input: unknown): ResolvedOptions {
     clerk: optional(clerk),
     forceSyncAfterMs: withDefault(durationMs({ max: Number.MAX_SAFE_INTEGER }), 3_600_000),
     migrate: withDefault(flag, true),
-    tables: withDefault(tableNames, defaultTableNames),
-    harmlessTriggers: withDefault(listOf(text), []),
+    ...usersTableRules,
     claims: withDefault(claims, defaultClaimNames),
     parseProfile: optional(callable<ParseProfile>('(data) => profile')),
     clock: withDefault(clockObject, systemClock),
     random: withDefault(callable<() => number>('() => number'), Math.random)
   })
+  checkUsersTable(options)
   if (options.provider !== undefined && options.clerk !== undefined) {
     throw invalidOption(owner, 'the options "provider" and "clerk" exclude each other; received both.')
   }

@@ -1,16 +1,17 @@
-import { sessionHub, splitSessionKey, startDeadline, Withdrawals, type SessionKey, type UserRecord } from '@orientor/session-contract'
+import { scopePool, sessionHub, splitSessionKey, startDeadline, Withdrawals, type PoolLike, type SessionKey, type UserRecord } from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ClerkProvider } from './clerk/clerk-provider.js'
 import { errors } from './errors.js'
-import { migrate } from './migrate.js'
 import { resolveOptions, type SmartSyncOptions } from './options.js'
-import type { PoolLike } from './pool-like.js'
 import { PostgresUserStore } from './postgres-user-store.js'
+import { prepareTables } from './prepare-tables.js'
 import { SmartDatabaseSync } from './smart-database-sync.js'
 import { syncComponent } from './sync-component.js'
 import type { SyncStatsSnapshot } from './sync-stats.js'
 import { TablesGate } from './tables-gate.js'
+import { tellPreparation } from './tell-preparation.js'
+import { usersTableOf } from './users-table.js'
 
 /** What `fastify.smartSync` offers. */
 export interface SmartSync {
@@ -45,7 +46,7 @@ const startPatienceMs = 5000
 
 const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   const options = resolveOptions(input)
-  const { tables, harmlessTriggers, clock, random } = options
+  const { clock, random } = options
   const hub = sessionHub(fastify)
 
   const withdrawals = new Withdrawals('smart-sync', fastify.log, clock)
@@ -53,15 +54,23 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   let found: PoolLike | undefined
   const pool = (): PoolLike => (found ??= options.pool ?? decoratedPool(fastify))
   const gate = new TablesGate({
-    migrate: async signal => { if (options.migrate) await migrate({ pool: pool(), tables, clock, signal }) },
+    prepare: signal => prepareTables({ pool: pool(), table: usersTableOf(options), migrates: options.migrate, clock, signal }),
     clock,
     random,
     onFailure: error => {
       withdrawals.failed(placing, error)
       fastify.log.warn({ err: error }, 'the tables of smart-sync are not in place yet; trying again')
-    }
+    },
+    onPrepared: preparation => { tellPreparation(preparation, fastify.log) }
   })
-  const store = new PostgresUserStore({ pool: () => { gate.pass(); return pool() }, tables, harmlessTriggers, clock, random, withdrawals })
+  const store = new PostgresUserStore({
+    ...usersTableOf(options),
+    pool: () => { gate.pass(); return pool() },
+    beforeWrite: () => { gate.passWrite() },
+    clock,
+    random,
+    withdrawals
+  })
   gate.opened.then(() => { withdrawals.answered(placing) }, () => {})
   // Whoever needs the tables first begins: the hooks of the plugins run in the order of their registration.
   let starting: Promise<void> | undefined
@@ -77,7 +86,7 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   })
 
   hub.fill('source', name, sync)
-  hub.observe(syncComponent(sync, store, clock))
+  hub.observe(syncComponent(sync, store, clock, () => gate.concern))
   fastify.decorate('smartSync', {
     stats: () => sync.stats.snapshot(),
     migrated: gate.opened,
@@ -97,11 +106,10 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   fastify.addHook('onClose', async () => { await gate.close() })
 }
 
-/** What @fastify/postgres decorates, whoever registered it, in whatever order. */
 function decoratedPool (fastify: FastifyInstance): PoolLike {
-  const { pg } = fastify as FastifyInstance & { pg?: { pool?: PoolLike } }
-  if (pg?.pool === undefined) throw new errors.NoPool()
-  return pg.pool
+  const pool = scopePool(fastify)
+  if (pool === null) throw new errors.NoPool()
+  return pool
 }
 
 /** The users table as a source of users: in step with the identity provider, written only on change. */

@@ -1,33 +1,35 @@
 import {
-  databaseFailureOf, sourceFailureOf, SourceUnavailable, StatementNames, Withdrawals, type Clock, type Deadline, type SessionKey, type WatchedTable, type Withdrawal
+  databaseFailureOf, pause, sourceFailureOf, SourceUnavailable, StatementNames, withinDeadline, Withdrawals, type Clock, type Deadline, type PoolLike,
+  type SessionKey, type WatchedTable, type Withdrawal
 } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { Observation } from './observation.js'
-import type { PoolLike } from './pool-like.js'
 import { findUsers, findValues } from './sql/find-users.js'
-import type { Statement } from './sql/statement.js'
+import { needsTypes, readTypes, typesOf, typesValues, type ColumnTypes } from './sql/column-types.js'
+import { statement, type Statement } from './sql/statement.js'
+import { factsValues, tableFactsOf, tableFactsSql } from './sql/table-facts.js'
 import { touchUsers, touchValues } from './sql/touch-users.js'
 import { upsertUsers, upsertValues } from './sql/upsert-users.js'
+import { updateUsers } from './sql/update-users.js'
 import { userOfRow, watchedUsers, type UserRow } from './sql/user-row.js'
-import type { TableNames } from './table-names.js'
 import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
-import { pause, withinDeadline } from './within-deadline.js'
+import { resolveUsersTable, type UsersTable, type UsersTableOptions } from './users-table.js'
+import { longValues } from './long-values.js'
 
-/** What a store over Postgres needs. */
-export interface PostgresUserStoreOptions {
+/** What a store over Postgres needs; of the users table the same as the plugin is told. */
+export interface PostgresUserStoreOptions extends UsersTableOptions {
   /** The pool, asked for at each statement; may throw SourceUnavailable while there is none. */
   readonly pool: () => PoolLike
-  readonly tables: TableNames
-  /** Triggers BEFORE UPDATE FOR EACH ROW of the users table that change nothing of what is read unless the update sets it. Default is none. */
-  readonly harmlessTriggers?: readonly string[]
   readonly clock: Clock
   /** From 0 to below 1, as Math.random(). */
   readonly random: () => number
+  /** Called before each write; may throw SourceUnavailable while users cannot be written. Default: they can. */
+  readonly beforeWrite?: () => void
   /** Takes note of what PostgreSQL refuses. Default: tells no log. */
   readonly withdrawals?: Withdrawals
 }
 
-const table = 'The users table'
+const what = 'The users table'
 // What may be refused.
 const reading = 'to read users'
 const writing = 'to write users'
@@ -35,6 +37,7 @@ const noting = 'to note when users were compared'
 const silent = { error: (): void => {}, info: (): void => {} }
 const mostRetries = 5
 const firstBackoffMs = 10
+const factsStatement = statement('facts', tableFactsSql)
 const asSent = { getTypeParser: () => (text: string): string => text }
 
 /**
@@ -46,28 +49,25 @@ const asSent = { getTypeParser: () => (text: string): string => text }
 export class PostgresUserStore implements UserStore {
   readonly maxWrites: number = 200
   readonly watches: readonly WatchedTable[]
+  readonly #table: UsersTable
   readonly #pool: () => PoolLike
   readonly #clock: Clock
   readonly #random: () => number
-  readonly #find: Statement
-  readonly #upsert: Statement
-  readonly #touch: Statement
-  /** The same, but not counted. */
-  readonly #ping: Statement
+  readonly #beforeWrite: () => void
   readonly #withdrawals: Withdrawals
-  #statements = 0
   readonly #names = new StatementNames()
+  #prepared: Statements | null
+  #statements = 0
 
-  constructor ({ pool, tables, harmlessTriggers = [], clock, random, withdrawals = new Withdrawals('', silent, clock) }: PostgresUserStoreOptions) {
+  constructor ({ pool, clock, random, beforeWrite = () => {}, withdrawals = new Withdrawals('', silent, clock), ...table }: PostgresUserStoreOptions) {
+    this.#table = resolveUsersTable(table)
     this.#pool = pool
     this.#clock = clock
     this.#random = random
+    this.#beforeWrite = beforeWrite
     this.#withdrawals = withdrawals
-    this.#find = findUsers(tables.users)
-    this.#upsert = upsertUsers(tables)
-    this.#touch = touchUsers(tables.users)
-    this.#ping = { ...this.#find }
-    this.watches = Object.freeze([watchedUsers(tables.users, harmlessTriggers)])
+    this.#prepared = needsTypes(this.#table) ? null : statementsOf(this.#table, new Map())
+    this.watches = Object.freeze([watchedUsers(this.#table)])
   }
 
   /** Statements sent since the start, those that were sent again included; health checks do not count. */
@@ -80,48 +80,87 @@ export class PostgresUserStore implements UserStore {
     return this.#withdrawals.of(writing) ?? this.#withdrawals.of(noting)
   }
 
+  /** Whether a user without a row may get one: not where the app makes the rows, nor for a user of another issuer than that of all rows. */
+  mayCreate ({ issuer }: UserKey): boolean {
+    return this.#table.createUsers && this.#isOurs(issuer)
+  }
+
   async find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>> {
-    const rows = await this.#run(reading, this.#find, findValues(keys), deadline)
-    return new Map(rows.map(row => userOfRow(row)).map(user => [user.key, user]))
+    const ours = keys.filter(({ issuer }) => this.#isOurs(issuer))
+    if (ours.length === 0 && keys.length > 0) return new Map()
+    const { find } = await this.#ready(deadline)
+    const rows = await this.#run(reading, find, findValues(ours), deadline)
+    return new Map(rows.map(row => userOfRow(row, this.#table)).map(user => [user.key, user]))
   }
 
   async write (observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<WriteResult> {
+    this.#beforeWrite()
+    const { write } = await this.#ready(deadline)
     try {
-      const rows = await this.#run(writing, this.#upsert, upsertValues(observations, syncedAtMs), deadline)
-      const written = rows.map((row): WrittenUser => ({ user: userOfRow(row), created: row['created'] === 't' }))
+      const rows = await this.#run(writing, write, upsertValues(this.#table, observations, syncedAtMs), deadline)
+      const written = rows.map((row): WrittenUser => ({ user: userOfRow(row, this.#table), created: row['created'] === 't' }))
       return { kind: 'done', written: new Map(written.map(one => [one.user.key, one])) }
     } catch (error) {
       const { cause } = error as { cause?: unknown }
       const state = sqlStateOf(cause)
       // 22: a value that does not fit; 23, 27, 44: a constraint; 54: too long for an index; P0: a trigger of the app says no.
       if (!/^(?:2[237]|44|54|P0)/.test(state)) throw error
-      return { kind: 'refused', duplicate: state === '23505', error: new errors.RowRefused(placeOf(cause), { cause }) }
+      const [only, ...others] = observations
+      const isTooLong = (state === '22001' || state === '54000') && others.length === 0
+      const refused = isTooLong ? await this.#tooLong(only!, cause, deadline) : new errors.RowRefused(placeOf(cause), { cause })
+      return { kind: 'refused', duplicate: state === '23505', error: refused }
     }
   }
 
   async touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<void> {
-    await this.#run(noting, this.#touch, touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
+    this.#beforeWrite()
+    const { touch } = await this.#ready(deadline)
+    await this.#run(noting, touch, touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
   }
 
   /** Reads nobody, but all the same: whoever may not read the table, or finds another one, is told. */
   async ping (deadline: Deadline): Promise<void> {
-    await this.#run(reading, this.#ping, findValues([]), deadline)
+    const { ping } = await this.#ready(deadline)
+    await this.#run(reading, ping, findValues([]), deadline)
   }
 
-  /** @param what - is tried, for the log when it is refused */
-  async #run (what: string, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
+  #isOurs (issuer: string): boolean {
+    const { issuer: ours } = this.#table
+    return typeof ours === 'string' || ours.always === issuer
+  }
+
+  /** The statements; where they depend on the types of columns, those are read first, and anew after a statement was refused. */
+  async #ready (deadline: Deadline): Promise<Statements> {
+    if (this.#prepared !== null) return this.#prepared
+    const rows = await this.#run(reading, readTypes(this.#table), typesValues(this.#table), deadline)
+    return (this.#prepared = statementsOf(this.#table, typesOf(rows)))
+  }
+
+  /** The error for a user of whom a value is too long; with the columns that it is too long for, where those are known. */
+  async #tooLong (observation: Observation, cause: unknown, deadline: Deadline): Promise<Error> {
+    const rows = await this.#run(reading, factsStatement, factsValues(this.#table), deadline).catch(() => [])
+    const places = longValues(this.#table, tableFactsOf(rows), observation)
+    const where = sqlStateOf(cause) === '54000' ? `a value is too long for an index (${placeOf(cause)})` : placeOf(cause)
+    return new errors.ValueTooLong(places.length > 0 ? places.join('; ') : where, { cause })
+  }
+
+  /** @param tried - what is, for the log when it is refused */
+  async #run (tried: string, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     for (let retries = 0; ; retries++) {
       try {
         const rows = await this.#names.send(prepared.name, named => this.#send(named, prepared, values, deadline))
-        this.#withdrawals.answered(what)
+        this.#withdrawals.answered(tried)
         return rows
       } catch (error) {
         const unavailable = sourceFailureOf(error)
         if (unavailable !== null) {
-          this.#withdrawals.failed(what, unavailable)
+          this.#withdrawals.failed(tried, unavailable)
           throw unavailable
         }
-        if (databaseFailureOf(error, 'own') !== 'aborted') throw new errors.StatementRefused(placeOf(error), { cause: error })
+        if (databaseFailureOf(error, 'own') !== 'aborted') {
+          if (needsTypes(this.#table)) this.#prepared = null
+          throw new errors.StatementRefused(placeOf(error), { cause: error })
+        }
         // 57014: the statement was cancelled, most often by statement_timeout; the next one would be as slow.
         if (sqlStateOf(error) === '57014' || retries === mostRetries) throw new SourceUnavailable('The database did not complete a statement', { cause: error })
         await pause(this.#clock, this.#random() * firstBackoffMs * 2 ** retries, deadline.signal)
@@ -131,12 +170,27 @@ export class PostgresUserStore implements UserStore {
 
   async #send (named: { readonly name?: string }, prepared: Statement, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
     const leftMs = Math.ceil(deadline.atMs - this.#clock.monotonic())
-    if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${table} was not asked: no time is left`)
+    if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
     const pool = this.#pool()
-    if (prepared !== this.#ping) this.#statements++
+    if (prepared !== this.#prepared?.ping) this.#statements++
     const sent = pool.query({ ...named, text: prepared.text, values, types: asSent, query_timeout: leftMs, deadline, idempotent: true })
-    return (await withinDeadline(sent, deadline, table)).rows as readonly UserRow[]
+    return (await withinDeadline(sent, deadline, what)).rows as readonly UserRow[]
   }
+}
+
+/** The statements of a store. */
+interface Statements {
+  readonly find: Statement
+  readonly write: Statement
+  readonly touch: Statement
+  /** The same as find, but not counted. */
+  readonly ping: Statement
+}
+
+function statementsOf (table: UsersTable, types: ColumnTypes): Statements {
+  const find = findUsers(table, types)
+  const write = table.createUsers ? upsertUsers(table, types) : updateUsers(table, types)
+  return { find, write, touch: touchUsers(table), ping: { ...find } }
 }
 
 function sqlStateOf (error: unknown): string {

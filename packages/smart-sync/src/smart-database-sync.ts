@@ -103,6 +103,11 @@ export class SmartDatabaseSync implements UserSource {
         records.set(key, this.#record(stored, 'skipped'))
         continue
       }
+      if (stored === null && store.mayCreate?.(request) === false) {
+        this.stats.skipped('unknown')
+        records.set(key, Promise.resolve(unknownUser))
+        continue
+      }
       const providerTimestamp = providerTimestampOf(request, claims)
       const decision = needsSync({ stored, providerTimestamp, nowMs: clock.now(), forceSyncAfterMs, force: request.force ?? false })
       if (stored !== null && !decision.sync) {

@@ -5,7 +5,7 @@ import type { SmartDatabaseSync } from './smart-database-sync.js'
 const pingPatienceMs = 1000
 
 /** What smart sync shows of itself to the monitoring routes. Its health asks the database, for at most a second. */
-export function syncComponent (sync: SmartDatabaseSync, store: Pick<PostgresUserStore, 'ping' | 'statements' | 'refusedWrites'>, clock: Clock): Component {
+export function syncComponent (sync: SmartDatabaseSync, store: Pick<PostgresUserStore, 'ping' | 'statements' | 'refusedWrites'>, clock: Clock, concern: () => string | null): Component {
   async function health (): Promise<Health> {
     const deadline = startDeadline(clock, pingPatienceMs)
     try {
@@ -15,6 +15,8 @@ export function syncComponent (sync: SmartDatabaseSync, store: Pick<PostgresUser
     } finally {
       deadline.release()
     }
+    const flaw = concern()
+    if (flaw !== null) return verdict('degraded', flaw)
     const { refusedWrites } = store
     if (refusedWrites !== null) return verdict('degraded', `PostgreSQL refuses to write users: ${refusedWrites.reason} (${refusedWrites.code})`)
     if (sync.lastProviderFailure !== null) return verdict('degraded', 'The identity provider could not be asked the last time')

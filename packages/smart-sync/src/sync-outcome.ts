@@ -1,4 +1,4 @@
-import { deepFreeze, type ActiveRecord, type SessionProfile, type UserRecord } from '@orientor/session-contract/core'
+import { deepFreeze, type ActiveRecord, type SessionExtra, type SessionProfile, type UserRecord } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import type { StoredUser } from './user-store.js'
 
@@ -31,7 +31,8 @@ export function recordOf (stored: StoredUser, sync: ActiveRecord['sync'], parseP
       isActive: true,
       onboardingCompleted: stored.onboardingCompleted,
       providerUpdatedAt: stored.providerUpdatedAtMs,
-      profile: profileOf(stored, parseProfile)
+      profile: profileOf(stored, parseProfile),
+      extra: (stored.extra ?? {}) as SessionExtra
     },
     revision,
     sync,

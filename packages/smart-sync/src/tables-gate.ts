@@ -1,28 +1,40 @@
-import { SourceUnavailable, type Clock } from '@orientor/session-contract/core'
+import { pause, SourceUnavailable, type Clock } from '@orientor/session-contract/core'
+import { sentenceOf, type Flaw } from './adoption.js'
 import { errors } from './errors.js'
-import { pause } from './within-deadline.js'
+import type { Preparation } from './prepare-tables.js'
 
 /** What the gate needs. */
 export interface TablesGateOptions {
-  /** Puts the tables in place. */
-  readonly migrate: (signal: AbortSignal) => Promise<unknown>
+  /** Puts the tables in place, and judges them. */
+  readonly prepare: (signal: AbortSignal) => Promise<Preparation>
   readonly clock: Clock
   readonly random: () => number
   /** Told of each attempt that failed and will be repeated. */
   readonly onFailure: (error: unknown) => void
+  /** Told how the tables are, when that is news. */
+  readonly onPrepared: (preparation: Preparation) => void
 }
 
 const firstBackoffMs = 250
 const longestBackoffMs = 5000
+/** How often is looked again at what somebody has to mend. */
+const lookAgainMs = 60_000
 
-/** Keeps loads out until the tables are in place, and keeps trying to put them there while the database is away. */
+/**
+ * Keeps loads out until the tables are in place, and keeps trying to put them there while the database is away. Keeps writes out while the users table does
+ * not take them, and looks again every minute until it is mended.
+ */
 export class TablesGate {
   /** Resolves when the tables are in place; rejects with ORI_SYNC_CLOSED when the gate is closed before. */
   readonly opened: Promise<void>
   readonly #options: TablesGateOptions
   readonly #closing = new AbortController()
-  #open = false
+  #isOpen = false
+  #isJudged = true
   #failure: unknown = null
+  #refusal: string | null = null
+  #concern: string | null = null
+  #told = newsOf([], [], null)
   #work: Promise<void> = Promise.resolve()
   #resolve: () => void = () => {}
   #reject: (error: Error) => void = () => {}
@@ -36,9 +48,20 @@ export class TablesGate {
     this.opened.catch(() => {}) // whoever waits for it hears of it
   }
 
+  /** What is wrong with tables that are in place, in one sentence; null when nothing is known to be. */
+  get concern (): string | null {
+    return this.#concern
+  }
+
   /** Passes when the tables are in place. @throws SourceUnavailable before */
   pass (): void {
-    if (!this.#open) throw new SourceUnavailable('The tables are not in place yet', { cause: this.#failure })
+    if (!this.#isOpen) throw new SourceUnavailable('The tables are not in place yet', { cause: this.#failure })
+  }
+
+  /** Passes when users can be written. @throws SourceUnavailable while the users table does not take them */
+  passWrite (): void {
+    this.pass()
+    if (this.#refusal !== null) throw new SourceUnavailable(`The users table cannot be written: ${this.#refusal}`)
   }
 
   /**
@@ -65,26 +88,46 @@ export class TablesGate {
   async #repeat (first: Promise<unknown>): Promise<void> {
     const { clock, random, onFailure } = this.#options
     const { signal } = this.#closing
-    for (let attempt = 0, error = await first; error !== undefined && !signal.aborted; attempt++) {
-      onFailure(error)
-      await pause(clock, firstBackoffMs + random() * Math.min(longestBackoffMs, firstBackoffMs * 2 ** attempt), signal)
-      if (!signal.aborted) error = await this.#attempt()
+    let failures = 0
+    for (let error = await first; (error !== undefined || this.#concern !== null || !this.#isJudged) && !signal.aborted; error = await this.#attempt()) {
+      if (error !== undefined) onFailure(error)
+      const backoffMs = firstBackoffMs + random() * Math.min(longestBackoffMs, firstBackoffMs * 2 ** failures++)
+      await pause(clock, this.#isOpen ? lookAgainMs : backoffMs, signal)
+      if (signal.aborted) return
     }
   }
 
   /** Answers with what went wrong; undefined when nothing did. */
   async #attempt (): Promise<unknown> {
     try {
-      await this.#options.migrate(this.#closing.signal)
-      this.#open = true
-      this.#failure = null
-      this.#resolve()
+      this.#take(await this.#options.prepare(this.#closing.signal))
       return undefined
     } catch (error) {
       this.#failure = error
       return error
     }
   }
+
+  #take (preparation: Preparation): void {
+    const { adoption: { isReadable, refusals, warnings }, failure } = preparation
+    this.#isOpen = true
+    this.#failure = null
+    this.#isJudged = isReadable
+    // Of a table that is not there, or has other columns, every statement tells, and tells when that is over.
+    this.#refusal = isReadable && refusals.length > 0 ? sentenceOf(refusals) : null
+    this.#concern = this.#refusal !== null
+      ? `Users are served as they are stored, and none is written: ${this.#refusal}`
+      : failure === null ? null : 'The tables could not be brought up to date'
+    this.#resolve()
+    const news = newsOf(refusals, warnings, failure)
+    if (news !== this.#told) this.#options.onPrepared(preparation)
+    this.#told = news
+  }
+}
+
+/** What is told, to be compared with what was told before. */
+function newsOf (refusals: readonly Flaw[], warnings: readonly Flaw[], failure: unknown): string {
+  return JSON.stringify([refusals, warnings, failure === null ? null : String(failure)])
 }
 
 function passesByItself (error: unknown): boolean {

@@ -26,6 +26,8 @@ export interface StoredUser extends UserKey, UserState, SyncMark {
   readonly tokensValidFromMs: number
   readonly revokedSessions: readonly string[]
   readonly revision: number
+  /** Columns of the app's own. Left out: none. */
+  readonly extra?: Readonly<Record<string, unknown>>
 }
 
 /** A row that a write made or changed. */
@@ -48,6 +50,8 @@ export interface UserStore {
   readonly watches: readonly WatchedTable[]
   /** Most observations a write() takes. */
   readonly maxWrites: number
+  /** Whether write() may make a row for a user who has none. Left out: it may, for any. */
+  mayCreate? (user: UserKey): boolean
   find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>>
   /**
    * Inserts or updates the users whose observation is news, in the order given, and answers with those only.

@@ -14,7 +14,6 @@ import { recordOf } from '../src/sync-outcome.js'
 import { bareTable, quotedTable } from '../src/table-names.js'
 import { TablesGate } from '../src/tables-gate.js'
 import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from '../src/user-store.js'
-import { pause, withinDeadline } from '../src/within-deadline.js'
 
 const issuer = 'https://idp.example'
 const hour = 3_600_000
@@ -54,12 +53,19 @@ t.test('change detection', t => {
     t.equal(decide(stored, '2024-03-18T17:49:59.431999Z'), 'no: current')
     t.equal(decide(stored, '2024-03-18T19:49:59.432+02:00'), 'yes: newer')
   })
-  t.test('a timestamp that cannot be read, or nothing stored, means at most one sync per force interval', async t => {
+  t.test('a timestamp that cannot be read means at most one sync per force interval', async t => {
     t.equal(decide(fresh, 'yesterday'), 'no: not_due')
     t.equal(decide(due, 'yesterday'), 'yes: unreadable')
     t.equal(decide(due, 0), 'yes: unreadable')
-    t.equal(decide({ ...fresh, providerUpdatedAtMs: null }, now), 'no: not_due')
-    t.equal(decide({ ...due, providerUpdatedAtMs: null }, now), 'yes: unversioned')
+  })
+  t.test('a row without a timestamp is synced at once when the provider gives a readable one, however old and in whatever form', async t => {
+    for (const stored of [fresh, due, { lastSyncedAtMs: now }, { lastSyncedAtMs: null }]) {
+      for (const readable of [now, now - 30 * 86_400_000, Math.floor(now / 1000), String(now), '2024-03-18T17:49:59+00:00', new Date(now)]) {
+        t.equal(decide({ ...stored, providerUpdatedAtMs: null }, readable), 'yes: unversioned')
+      }
+    }
+    for (const unreadable of ['yesterday', 0, {}, '2024-03-18T17:49:59']) t.equal(decide({ ...fresh, providerUpdatedAtMs: null }, unreadable), 'no: not_due')
+    for (const nothing of [undefined, null]) t.equal(decide({ ...fresh, providerUpdatedAtMs: null }, nothing), 'no: not_due')
   })
   t.test('force overrules everything', async t => {
     t.equal(decide(fresh, now - 20_000, true), 'yes: forced')
@@ -199,38 +205,6 @@ t.test('options', t => {
   t.end()
 })
 
-t.test('waiting', t => {
-  t.test('work that is done in time is answered, and leaves no listener behind', async t => {
-    const deadline = startDeadline(new ManualClock(), 100)
-    t.equal(await withinDeadline(Promise.resolve(7), deadline, 'It'), 7)
-    await t.rejects(withinDeadline(Promise.reject(new Error('no')), deadline, 'It'), /no/)
-  })
-  t.test('work that is not done in time is unavailable, and its end is ignored', async t => {
-    const clock = new ManualClock()
-    let refuse = (_error: Error): void => {}
-    const work = new Promise((_resolve, reject) => { refuse = reject })
-    const waiting = withinDeadline(work, startDeadline(clock, 100), 'It')
-    clock.advance(100)
-    await t.rejects(waiting, SourceUnavailable)
-    refuse(new Error('late'))
-    await clock.settle()
-    await t.rejects(withinDeadline(new Promise(() => {}), { atMs: 0, signal: AbortSignal.abort() }, 'It'), /It did not answer in time/)
-  })
-  t.test('a pause ends by its time or by the signal', async t => {
-    const clock = new ManualClock()
-    const controller = new AbortController()
-    const first = pause(clock, 50, controller.signal)
-    clock.advance(50)
-    await first
-    const second = pause(clock, 50, controller.signal)
-    controller.abort()
-    await second
-    await pause(clock, 50, controller.signal)
-    t.equal(clock.pendingTimers, 0)
-  })
-  t.end()
-})
-
 t.test('the gate before the tables', t => {
   const setup = (outcomes: Array<Error | null>): { clock: ManualClock, gate: TablesGate, failures: unknown[] } => {
     const clock = new ManualClock()
@@ -239,9 +213,11 @@ t.test('the gate before the tables', t => {
       clock,
       random: () => 0,
       onFailure: error => { failures.push(error) },
-      migrate: async () => {
+      onPrepared: () => {},
+      prepare: async () => {
         const outcome = outcomes.shift() ?? null
         if (outcome !== null) throw outcome
+        return { adoption: { isReadable: true, refusals: [], warnings: [] }, failure: null }
       }
     })
     return { clock, gate, failures }
@@ -276,7 +252,16 @@ t.test('the gate before the tables', t => {
   t.test('does not keep the server waiting for a database that hangs', async t => {
     const clock = new ManualClock()
     let finish = (): void => {}
-    const gate = new TablesGate({ clock, random: () => 0, onFailure: () => {}, migrate: async () => { await new Promise<void>(resolve => { finish = resolve }) } })
+    const gate = new TablesGate({
+      clock,
+      random: () => 0,
+      onFailure: () => {},
+      onPrepared: () => {},
+      prepare: async () => {
+        await new Promise<void>(resolve => { finish = resolve })
+        return { adoption: { isReadable: true, refusals: [], warnings: [] }, failure: null }
+      }
+    })
     const started = gate.start(5000)
     clock.advance(5000)
     await started

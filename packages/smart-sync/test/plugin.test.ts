@@ -175,6 +175,23 @@ t.test('the plugin', t => {
     t.equal((await get('user_a')).statusCode, 200)
   })
 
+  t.test('starts on a server that is read-only, and serves the users it knows', async t => {
+    const server = await startPostgres()
+    t.teardown(async () => { await server.stop() })
+    const url = await server.createDatabase()
+    const before = await appWith(t, { pool: poolOn(t, url) })
+    t.equal((await before.get('user_a', { given_name: 'Ada' })).statusCode, 200)
+    await before.app.close()
+    const admin = poolOn(t, url)
+    await admin.query('ALTER SYSTEM SET default_transaction_read_only = on')
+    await server.kill('SIGINT')
+    await server.start()
+    const { get, hub } = await appWith(t, { pool: poolOn(t, url), forceSyncAfterMs: 1 })
+    t.match((await get('user_a', { given_name: 'Augusta', updated_at: Date.now() })).json(), { user: { firstName: 'Ada' }, outcome: { dbSynced: false } })
+    t.equal((await get('user_b')).statusCode, 503, 'whose row cannot be made')
+    t.match(await componentOf(hub).health(), { status: 'healthy' })
+  })
+
   t.test('makes its tables for whoever needs them before its own turn', async t => {
     const { url } = await testDatabase(t)
     const pool = poolOn(t, url)

@@ -1,73 +1,15 @@
-import { createIdentity, sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type Deadline, type LoadRequest, type UserRecord } from '@orientor/session-contract/core'
-import { ManualClock, startPostgres, testDatabase } from '@orientor/test-kit'
+import { sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type PoolLike, type StatementConfig, type UserRecord } from '@orientor/session-contract/core'
+import { ManualClock, startPostgres } from '@orientor/test-kit'
 import fc from 'fast-check'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { defaultClaimNames } from '../src/claims-profile.js'
-import type { IdentityProvider, ProviderAnswer } from '../src/identity-provider.js'
 import { migrate } from '../src/migrate.js'
-import { isNews, join, observe, type ObservedProfile, type UserState } from '../src/observation.js'
-import type { PoolLike, StatementConfig } from '../src/pool-like.js'
+import { isNews, join, observe, type UserState } from '../src/observation.js'
 import { PostgresUserStore } from '../src/postgres-user-store.js'
 import { userColumns } from '../src/sql/user-row.js'
-import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-database-sync.js'
-import { tableNames, defaultTableNames, type TableNames } from '../src/table-names.js'
-
-const issuer = 'https://idp.example'
-const profile: ObservedProfile = { email: 'ada@example.com', firstName: 'Ada', lastName: 'Lovelace', blocked: false, data: { plan: 'pro' } }
-
-/** A pool on a fresh database that survives its server, and what it was asked. */
-async function pools (t: Test, max = 10): Promise<{ pool: pg.Pool, url: string, counted: PoolLike & { statements: string[] } }> {
-  const { url } = await testDatabase(t)
-  const pool = poolOn(t, url, max)
-  const statements: string[] = []
-  const counted = Object.assign({
-    async query (statement: StatementConfig) {
-      statements.push(statement.name ?? statement.text)
-      return await (pool as PoolLike).query(statement)
-    },
-    connect: async () => await (pool as PoolLike).connect()
-  }, { statements })
-  return { pool, url, counted }
-}
-
-function poolOn (t: Test, connectionString: string, max = 10): pg.Pool {
-  const pool = new pg.Pool({ connectionString, max })
-  pool.on('error', () => {})
-  t.teardown(async () => { await pool.end() })
-  return pool
-}
-
-function storeOn (pool: PoolLike, tables: TableNames = defaultTableNames): PostgresUserStore {
-  return new PostgresUserStore({ pool: () => pool, tables, clock: systemClock, random: () => 0 })
-}
-
-function syncOn (pool: PoolLike, options: Partial<SmartDatabaseSyncOptions> = {}): SmartDatabaseSync {
-  return new SmartDatabaseSync({ store: storeOn(pool), provider: null, claims: defaultClaimNames, forceSyncAfterMs: 3_600_000, parseProfile: null, clock: systemClock, ...options })
-}
-
-function providerOf (answer: (subject: string) => ProviderAnswer): IdentityProvider {
-  return { serves: () => true, lookUp: async (_issuer, subjects) => new Map(subjects.map(subject => [subject, answer(subject)])) }
-}
-
-function request (subject: string, claims: Record<string, unknown> = {}, more: Partial<LoadRequest> = {}): LoadRequest {
-  return { key: sessionKey(issuer, subject), issuer, subject, identity: createIdentity({ issuer, subject, claims }), ...more }
-}
-
-function deadlineIn (t: Test, ms: number): Deadline {
-  const deadline = startDeadline(systemClock, ms)
-  t.teardown(() => { deadline.release() })
-  return deadline
-}
-
-async function one (sync: SmartDatabaseSync, wanted: LoadRequest, deadline: Deadline): Promise<UserRecord> {
-  return await sync.load([wanted], deadline)[0]!
-}
-
-async function columnsOf (pool: pg.Pool, table: string): Promise<string[]> {
-  const { rows } = await pool.query('SELECT attname, atttypid::regtype || CASE WHEN attnotnull THEN \' not null\' ELSE \'\' END AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attname', [table])
-  return rows.map(({ attname, type }) => `${attname} ${type}`)
-}
+import { resolveUsersTable } from '../src/users-table.js'
+import { tableNames, defaultTableNames } from '../src/table-names.js'
+import { columnsOf, deadlineIn, issuer, one, poolOn, pools, profile, providerOf, recipe, request, storeOn, syncOn } from './fixtures/on-postgres.js'
 
 const ourTables = ['users', 'user_tombstones', 'sync_dead_letters', 'sync_checkpoints', 'smart_sync_migrations']
 
@@ -86,7 +28,7 @@ t.test('what a load reads', t => {
     const { pool } = await pools(t)
     await migrate({ pool })
     const { columns, issuer: issuerColumn, subject, revision, harmlessTriggers } = storeOn(pool).watches[0]!
-    const read = [...userColumns.matchAll(/\bu\.(\w+)/g)].map(([, column]) => column!)
+    const read = [...userColumns(resolveUsersTable({}), new Map()).matchAll(/\bu\."(\w+)"/g)].map(([, column]) => column!)
     t.same([...read].sort(), [...columns, issuerColumn, subject, revision, 'last_clerk_sync'].sort())
     t.same(await triggersOf(pool, 'users'), harmlessTriggers)
     await pool.query("INSERT INTO users (issuer, clerk_user_id) VALUES ('https://idp.example', 'user_a')")
@@ -104,7 +46,7 @@ t.test('what a load reads', t => {
 t.test('migrations', t => {
   t.test('go up, up again, down, and up once more', async t => {
     const { pool } = await pools(t)
-    t.same(await migrate({ pool }), ['1.do.users', '2.do.records'])
+    t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision'])
     t.same(await tablesIn(pool), ourTables.toSorted())
     t.same(await columnsOf(pool, 'users'), [
       'clerk_fingerprint text', 'clerk_updated_at timestamp with time zone', 'clerk_user_id text not null', 'deleted_at timestamp with time zone', 'email text',
@@ -113,19 +55,46 @@ t.test('migrations', t => {
       'revoked_sessions jsonb not null', 'tokens_valid_from timestamp with time zone'
     ])
     t.same(await migrate({ pool }), [])
-    t.same(await migrate({ pool, to: 0 }), ['2.undo.records', '1.undo.users'])
+    t.same(await migrate({ pool, to: 0 }), ['3.undo.revision', '2.undo.records', '1.undo.users'])
     t.same(await tablesIn(pool), [])
     t.same(await migrate({ pool, to: 0 }), [])
     t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_proc WHERE proname LIKE '%next_revision'")).rows[0].n, 0)
-    t.same(await migrate({ pool }), ['1.do.users', '2.do.records'])
+    t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision'])
   })
 
   t.test('run once when five instances start at the same moment', async t => {
     const { pool, url } = await pools(t)
     const results = await Promise.all(Array.from({ length: 5 }, async () => await migrate({ pool: poolOn(t, url, 1), lockPollMs: 5 })))
-    t.same(results.map(applied => applied.length).toSorted(), [0, 0, 0, 0, 2])
-    t.equal((await pool.query('SELECT count(*)::int AS n FROM smart_sync_migrations')).rows[0].n, 2)
+    t.same(results.map(applied => applied.length).toSorted(), [0, 0, 0, 0, 3])
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM smart_sync_migrations')).rows[0].n, 3)
     t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory'")).rows[0].n, 0)
+  })
+
+  t.test('need no right and no lock where there is nothing to do, and say what is missing where there is', async t => {
+    const { pool, url } = await pools(t)
+    await pool.query("CREATE ROLE needy LOGIN PASSWORD 'needy'; CREATE SCHEMA apart; GRANT USAGE ON SCHEMA apart TO needy")
+    t.teardown(async () => { await pool.query('DROP OWNED BY needy; DROP ROLE needy') })
+    const account = new URL(url)
+    account.username = account.password = 'needy'
+    const needy = poolOn(t, account.href, 1)
+    const apart = tableNames.accept({ users: 'apart.users' })!
+    for (const tables of [defaultTableNames, apart]) {
+      t.same(await migrate({ pool: needy, tables, to: 0 }), [], 'nothing to take back')
+      await t.rejects(migrate({ pool: needy, tables }), { code: 'ORI_SYNC_MIGRATION_FAILED', message: /permission denied for schema/ })
+      await migrate({ pool, tables })
+      await pool.query(Object.values(tables).map(table => `GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} TO needy`).join(';'))
+      const holder = await pool.connect()
+      await holder.query("SELECT pg_advisory_lock(hashtextextended('@orientor/smart-sync ' || $1, 0))", [tables.migrations])
+      t.same(await migrate({ pool: needy, tables, lockWaitMs: 0 }), [], 'while another instance migrates')
+      await holder.query('SELECT pg_advisory_unlock_all()')
+      holder.release()
+      const sync = syncOn(needy, { store: storeOn(needy, tables) })
+      t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { kind: 'active', sync: 'performed' })
+      await pool.query(`INSERT INTO ${tables.migrations} (version, name) VALUES (99, 'later')`)
+      t.same(await migrate({ pool: needy, tables }), [], 'newer than this package')
+    }
+    await pool.query('REVOKE SELECT ON smart_sync_migrations FROM needy')
+    await t.rejects(migrate({ pool: needy }), { code: 'ORI_SYNC_MIGRATION_FAILED', message: /permission denied for table smart_sync_migrations/ })
   })
 
   t.test('wait for another instance no longer than they are told, and can be called off', async t => {
@@ -141,7 +110,7 @@ t.test('migrations', t => {
     t.equal(pool.idleCount, 1, 'the connection that waited is good for others')
     await holder.query('SELECT pg_advisory_unlock_all()')
     holder.release()
-    t.equal((await migrate({ pool })).length, 2)
+    t.equal((await migrate({ pool })).length, 3)
   })
 
   for (const [kind, id] of Object.entries({ bigint: 'bigint GENERATED ALWAYS AS IDENTITY', int: 'serial', uuid: 'uuid DEFAULT gen_random_uuid()' })) {
@@ -172,6 +141,8 @@ t.test('migrations', t => {
       await pool.query("UPDATE users SET last_clerk_sync = now() WHERE clerk_user_id = 'user_new'")
       t.equal((await pool.query("SELECT revision FROM users WHERE clerk_user_id = 'user_new'")).rows[0].revision, '1')
       await pool.query("UPDATE users SET points = 8 WHERE clerk_user_id = 'user_new'")
+      t.equal((await pool.query("SELECT revision FROM users WHERE clerk_user_id = 'user_new'")).rows[0].revision, '1')
+      await pool.query("UPDATE users SET first_name = 'New' WHERE clerk_user_id = 'user_new'")
       t.equal((await pool.query("SELECT revision FROM users WHERE clerk_user_id = 'user_new'")).rows[0].revision, '2')
 
       await pool.query('DELETE FROM users WHERE clerk_user_id IS NOT NULL')
@@ -279,7 +250,7 @@ t.test('the revision', t => {
     t.equal(await after("UPDATE users SET revoked_sessions = '{\"s\": 1}', revision = 5"), '3')
     t.equal(await after("SET session_replication_role = 'replica'; UPDATE users SET first_name = 'x'; RESET session_replication_role"), '4')
     await pool.query('ALTER TABLE users ADD COLUMN added_later json')
-    t.equal(await after("UPDATE users SET added_later = '{}'"), '5')
+    t.equal(await after("UPDATE users SET added_later = '{}'"), '4', 'which no load reads')
   })
   t.end()
 })
@@ -314,7 +285,8 @@ t.test('the store', t => {
       tokensValidFromMs: 1_704_067_200_000,
       revokedSessions: ['sess_1', 'sess_2'],
       deleted: false,
-      revision: 1
+      revision: 1,
+      extra: {}
     }])
     await pool.query("UPDATE users SET clerk_updated_at = 'infinity', profile_data = '[1]', tokens_valid_from = NULL")
     t.match((await store.find([request('user_a')], deadlineIn(t, 5000))).get(key), { version: null, profile: null, tokensValidFromMs: 0 })
@@ -439,7 +411,7 @@ t.test('the store', t => {
     }
     for (const change of [
       'SELECT 1',
-      'ALTER TABLE users ALTER COLUMN email TYPE varchar(320)',
+      recipe,
       'ALTER TABLE users ALTER COLUMN id TYPE integer',
       'ALTER TABLE users ADD COLUMN plan text',
       'BEGIN; ALTER TABLE users RENAME TO before; CREATE TABLE users (LIKE before INCLUDING ALL); INSERT INTO users SELECT * FROM before; ALTER TABLE users ALTER COLUMN first_name TYPE varchar(99); COMMIT'
@@ -589,6 +561,25 @@ t.test('smart sync on PostgreSQL', t => {
     await all()
     t.equal(await version(), touched)
     t.equal((await pool.query('SELECT revision FROM users')).rows[0].revision, '1')
+  })
+
+  t.test('a row without a timestamp is in step after the first token, or answer of the provider, that dates the user', async t => {
+    const { pool, counted } = await pools(t)
+    await migrate({ pool })
+    const base = 1_700_000_000_000
+    await pool.query("INSERT INTO users (issuer, clerk_user_id, first_name, last_clerk_sync) SELECT $1, s, 'old', now() FROM unnest($2::text[]) AS s", [issuer, ['claims', 'provider']])
+    const deadline = deadlineIn(t, 5000)
+    let asked = 0
+    const provider = providerOf(() => { asked++; return { kind: 'found', profile: { ...profile, firstName: 'new' }, version: base } })
+    for (const [subject, sync] of [['claims', syncOn(counted)], ['provider', syncOn(counted, { provider })]] as const) {
+      t.match(await one(sync, request(subject), deadline), { sync: 'skipped', user: { firstName: 'old' } }, 'a token that dates nothing')
+      const dated = request(subject, { given_name: 'new', updated_at: base / 1000 })
+      t.match(await one(sync, dated, deadline), { sync: 'performed', user: { firstName: 'new', providerUpdatedAt: base } })
+      counted.statements.length = 0
+      t.match(await one(sync, dated, deadline), { sync: 'skipped' })
+      t.equal(counted.statements.length, 1, 'and then it is as any other')
+    }
+    t.equal(asked, 1)
   })
 
   t.test('changes that arrive out of order converge to the newest', async t => {

@@ -6,6 +6,8 @@ export interface BusStatus {
   readonly trusted: boolean
   /** Why it is or is not, in one plain sentence; holds no secret. */
   readonly reason: string
+  /** What an operator can do about it, where the bus is not trusted and the reason does not say. */
+  readonly remedy?: string
   /** Instances that listen now, this one included; null when nobody can tell. */
   readonly instances: number | null
 }
@@ -41,7 +43,7 @@ export interface InvalidationBus {
   readonly instruments?: readonly Instrument[]
   /**
    * Begins to listen. Resolves when it is known whether the bus can be trusted, after a bounded time in any case; not being able to
-   * connect is no failure.
+   * connect is no failure. Rejects when what it is told to watch can never be announced.
    */
   start (options: BusStart): Promise<void>
   /**

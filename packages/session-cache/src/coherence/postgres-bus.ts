@@ -64,6 +64,9 @@ class PostgresBus implements InvalidationBus {
   #reading: Reading | null = null
   #hasPruned = false
   #known: (() => void) | null = null
+  #wasTrusted = false
+  /** Why the bus cannot start; null while nothing is known against it. */
+  #refusal: Error | null = null
 
   constructor (settings: PostgresBusSettings) {
     this.#settings = settings
@@ -89,6 +92,9 @@ class PostgresBus implements InvalidationBus {
       this.trust.start()
     })
     this.#known = null
+    if (this.#refusal === null) return
+    await this.close()
+    throw this.#refusal
   }
 
   subscribe (listener: (change: UserChange) => void): () => void {
@@ -107,10 +113,12 @@ class PostgresBus implements InvalidationBus {
 
   status (): BusStatus {
     const { phase, reason } = this.trust.state
+    const remedy = remedies[phase]
     const crowded = (this.#reading?.queueUsage ?? 0) >= crowdedQueue
     return {
       trusted: phase === 'trusted',
       reason: crowded ? `${reason}; the queue of notifications is filling up (${percent(this.#reading!.queueUsage)})` : reason,
+      ...(remedy === undefined ? {} : { remedy }),
       instances: phase === 'trusted' || phase === 'doubtful' ? this.#reading?.instances ?? null : null
     }
   }
@@ -135,9 +143,17 @@ class PostgresBus implements InvalidationBus {
       lockTimeoutMs: this.#settings.heartbeatTimeoutMs,
       reports,
       announced: change => { this.#announce(change) },
-      observed: reading => { this.#observe(reading) }
+      observed: reading => { this.#observe(reading) },
+      misdescribed: this.#wasTrusted ? null : what => { this.#misdescribed(what) }
     })
     return this.#line
+  }
+
+  #misdescribed (what: string): void {
+    this.#refusal = invalidOption(owner, `what is watched is not there. ${what}. Mend "watches", of the source or of the bus.`)
+    // After the start it can only be said.
+    if (this.#known === null) this.#once('columns', { level: 'warn', message: this.#refusal.message })
+    else this.#known()
   }
 
   #announce (change: UserChange | null): void {
@@ -165,6 +181,7 @@ class PostgresBus implements InvalidationBus {
     if (phase === 'doubtful') this.#repair(reason)
     else this.#known?.()
     if (trusted) {
+      this.#wasTrusted = true
       if (!this.#hasPruned) this.#installer?.prune().catch(() => {})
       this.#hasPruned = true
       this.#installAgain?.cancel()
@@ -207,6 +224,15 @@ class PostgresBus implements InvalidationBus {
     this.#told.add(subject)
     this.#report(news)
   }
+}
+
+/** What an operator can do while the bus stays in a phase. */
+const remedies: Readonly<Partial<Record<LeaseState['phase'], string>>> = {
+  idle: 'Give the cache a source of users: its option "source", or a plugin that fills the slot',
+  connecting: 'Check that listenUrl (or connection) reaches PostgreSQL itself, and whether heartbeatTimeoutMs is enough for that',
+  waiting: 'Check that listenUrl (or connection) reaches the primary itself, past any pooler, and that its role may log in',
+  proving: 'Check why heartbeats take so long, or give the bus a longer heartbeatTimeoutMs',
+  doubtful: 'Put right what the reason names; for triggers run, as the owner of the table, the SQL that triggerSql() returns, or give the bus a role that owns it'
 }
 
 function percent (share: number): string {

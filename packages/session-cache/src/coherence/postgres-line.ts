@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import { Socket } from 'node:net'
-import { asSent, databaseFailureOf, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
+import { asSent, databaseFailureOf, quotedName, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
 import pg from 'pg'
 import { errors } from '../errors.js'
 import { heartbeatSql, watchedOf } from '../sql/heartbeat.js'
-import { quotedName } from '../sql/quoted.js'
+import { soughtTables, tableFactsOf, tableFactsSql } from '../sql/table-facts.js'
 import type { TriggerSet } from '../sql/trigger-set.js'
 import { changeOf } from './announcement.js'
 import { clientConfig } from './client-config.js'
 import type { Line, LineReports } from './leased-trust.js'
+import { missingColumns } from './missing-columns.js'
 import { judgeTriggers } from './trigger-check.js'
 
 /** What a line is made of. */
@@ -24,6 +25,11 @@ export interface PostgresLineOptions {
   readonly announced: (change: UserChange | null) => void
   /** Takes what a heartbeat found out beside. */
   readonly observed: (reading: Reading) => void
+  /**
+   * Takes that a table lacks a column that is watched, in one sentence; the line is down then. Null: that is not looked for. A column that was there once may be gone by
+   * now (every change is then announced as one of all users), one that never was is a mistake.
+   */
+  readonly misdescribed: ((what: string) => void) | null
 }
 
 /** What a heartbeat finds out beside. */
@@ -36,7 +42,8 @@ export interface Reading {
 /** Why a line is of no use where a pooler is in the way, and what to do. */
 export const poolerInTheWay = 'A connection pooler is between this instance and PostgreSQL, where announcements get lost. Give a direct connection as listenUrl'
 
-const poolerPauseMs = 30_000
+/** How long a line rests that can be of no use until somebody has mended something. */
+const longPauseMs = 30_000
 const farewellMs = 500
 /** How many turns of the event loop the reading of what has arrived may take. */
 const mostTurns = 1000
@@ -72,12 +79,12 @@ export class PostgresLine implements Line {
     client.on('error', error => { this.#down(reasonOf(error)) })
     client.on('end', () => { this.#down('The connection was closed') })
     client.on('notification', message => { this.#hear(message) })
-    this.#begin().then(outcome => {
-      if (outcome === null) {
+    this.#begin().then(useless => {
+      if (useless === null) {
         this.#listens = true
         this.#options.reports.up()
       } else {
-        this.#down(outcome, outcome === poolerInTheWay ? poolerPauseMs : undefined)
+        this.#down(useless, useless === standby ? undefined : longPauseMs)
       }
     }).catch((error: unknown) => { this.#down(reasonOf(error)) })
   }
@@ -152,7 +159,18 @@ export class PostgresLine implements Line {
     // hangs, a line that is dialled again and again would leave one such session behind each time. Not set before a pooler is ruled out, which would hand
     // the setting on to others. The search path: see heartbeatSql.
     await this.#client.query(`SET lock_timeout = ${lockTimeoutMs}; SET search_path = pg_catalog, pg_temp; LISTEN ${quotedName(channel)}; LISTEN ${quotedName(this.#pulse)}`)
-    return null
+    return await this.#misdescribed()
+  }
+
+  /** Answers which column is watched that is not there; null when none is. */
+  async #misdescribed (): Promise<string | null> {
+    const { misdescribed, triggers } = this.#options
+    if (misdescribed === null) return null
+    const sought = triggers.tables.map(({ schema, bareName }) => ({ schemas: schema === null ? this.#searchPath : [schema], name: bareName }))
+    const [row] = await this.#query(tableFactsSql, [soughtTables(sought)])
+    const missing = missingColumns(triggers, tableFactsOf(row?.['facts']))
+    if (missing !== null) misdescribed(missing)
+    return missing
   }
 
   #down (reason: string, retryAfterMs?: number): void {

@@ -1,11 +1,5 @@
 import { rule, type OptionRule, type WatchedTable } from '@orientor/session-contract/core'
-
-/** PostgreSQL cuts longer names, which then are not what was given (NAMEDATALEN). */
-const mostNameBytes = 63
-
-function isName (input: unknown): input is string {
-  return typeof input === 'string' && input !== '' && !input.includes('\0') && Buffer.byteLength(input) <= mostNameBytes
-}
+import { isName, mostNameBytes } from '../sql/name.js'
 
 function isListOfNames (input: unknown): boolean {
   return Array.isArray(input) && input.every(isName)

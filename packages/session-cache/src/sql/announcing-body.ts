@@ -1,5 +1,4 @@
-import type { WatchedTable } from '@orientor/session-contract/core'
-import { literal, quotedName } from './quoted.js'
+import { quotedName, sqlLiteral, type WatchedTable } from '@orientor/session-contract/core'
 
 /** How many users a transaction announces one by one; from then on it announces that all may have changed. */
 const mostAnnouncements = 1000
@@ -14,7 +13,7 @@ const mostAnnouncements = 1000
 export function announcingBody (watch: WatchedTable, columns: readonly string[], channel: string): string {
   const rowOf = (row: string): string => `ROW(${columns.map(column => `${row}.${quotedName(column)}`).join(', ')})::record`
   const keyOf = (row: string): string => {
-    const issuer = typeof watch.issuer === 'string' ? `${row}.${quotedName(watch.issuer)}::text` : literal(watch.issuer.always)
+    const issuer = typeof watch.issuer === 'string' ? `${row}.${quotedName(watch.issuer)}::text` : sqlLiteral(watch.issuer.always)
     return `encode(sha256(convert_to(${issuer} || ' ' || ${row}.${quotedName(watch.subject)}::text, 'UTF8')), 'hex')`
   }
   const revisionOf = (row: string): string => `${row}.${quotedName(watch.revision ?? '')}`
@@ -51,10 +50,10 @@ BEGIN
     END IF;
     PERFORM set_config('orientor.announced', (coalesce(nullif(said, ''), '0')::integer + 1)::text, true);
     IF new_key IS NOT NULL THEN
-      PERFORM pg_notify(${literal(channel)}, concat_ws(' ', new_key, revision));
+      PERFORM pg_notify(${sqlLiteral(channel)}, concat_ws(' ', new_key, revision));
     END IF;
     IF old_key <> new_key OR new_key IS NULL AND old_key IS NOT NULL THEN
-      PERFORM pg_notify(${literal(channel)}, old_key);
+      PERFORM pg_notify(${sqlLiteral(channel)}, old_key);
     END IF;
   EXCEPTION WHEN OTHERS THEN
     ${all}

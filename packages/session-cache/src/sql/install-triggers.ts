@@ -1,5 +1,5 @@
+import { sqlLiteral } from '@orientor/session-contract/core'
 import { found, lockedTransaction } from './locked-transaction.js'
-import { literal } from './quoted.js'
 import { columnListOf, isOurs, isReadAlong, unseenChangers } from './trigger-facts.js'
 import { announcers, type TableTriggers, type TriggerSet } from './trigger-set.js'
 
@@ -14,7 +14,7 @@ export function installSql (triggers: TriggerSet): string {
 
 /** SQL for an array of text. */
 function textArray (texts: readonly string[]): string {
-  return `ARRAY[${texts.map(literal).join(', ')}]::text[]`
+  return `ARRAY[${texts.map(sqlLiteral).join(', ')}]::text[]`
 }
 
 function installTable ({ table, name, body, columns, columnList, harmless }: TableTriggers): string {
@@ -22,7 +22,7 @@ function installTable ({ table, name, body, columns, columnList, harmless }: Tab
 DECLARE
   target regclass;
   home text;
-  code text := ${literal(body)};
+  code text := ${sqlLiteral(body)};
   listed text[] := ${textArray(columnList)};
   announcer oid;
   tree oid[];
@@ -32,16 +32,16 @@ DECLARE
 BEGIN
   ${found('target', table)}
   IF target IS NULL THEN
-    RAISE EXCEPTION 'the table % does not exist', ${literal(table)} USING ERRCODE = '42P01';
+    RAISE EXCEPTION 'the table % does not exist', ${sqlLiteral(table)} USING ERRCODE = '42P01';
   END IF;
   SELECT n.nspname INTO home FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = target;
   SELECT p.oid INTO announcer FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-  WHERE n.nspname = home AND p.proname = ${literal(name)} AND p.pronargs = 0 AND p.prosrc = code AND ${isOurs('p', '(SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = target)')};
+  WHERE n.nspname = home AND p.proname = ${sqlLiteral(name)} AND p.pronargs = 0 AND p.prosrc = code AND ${isOurs('p', '(SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = target)')};
   IF announcer IS NULL THEN
     -- Whoever owns one of that name would go on owning it if it were replaced.
-    EXECUTE format('DROP ROUTINE IF EXISTS %I.%I() CASCADE', home, ${literal(name)});
-    EXECUTE format('CREATE FUNCTION %I.%I() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', home, ${literal(name)}, code);
-    announcer := format('%I.%I()', home, ${literal(name)})::regprocedure;
+    EXECUTE format('DROP ROUTINE IF EXISTS %I.%I() CASCADE', home, ${sqlLiteral(name)});
+    EXECUTE format('CREATE FUNCTION %I.%I() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', home, ${sqlLiteral(name)}, code);
+    announcer := format('%I.%I()', home, ${sqlLiteral(name)})::regprocedure;
     made := true;
   END IF;
   -- The table, and what is read with it: partitions and tables that inherit from it. Partitions get the row trigger from their parent.
@@ -68,8 +68,8 @@ BEGIN
       RAISE EXCEPTION '% is not a table, so that its changes cannot be announced', member.name USING ERRCODE = '42809';
     END IF;
     FOR wanted IN SELECT * FROM (VALUES
-      (${literal(name + announcers.row.suffix)}, 'AFTER INSERT OR DELETE OR UPDATE' || coalesce(' OF ' || (SELECT string_agg(quote_ident(l.name), ', ') FROM unnest(listed) AS l(name)), ''), 'ROW', ${announcers.row.type}, listed),
-      (${literal(name + announcers.truncate.suffix)}, 'AFTER TRUNCATE', 'STATEMENT', ${announcers.truncate.type}, '{}')
+      (${sqlLiteral(name + announcers.row.suffix)}, 'AFTER INSERT OR DELETE OR UPDATE' || coalesce(' OF ' || (SELECT string_agg(quote_ident(l.name), ', ') FROM unnest(listed) AS l(name)), ''), 'ROW', ${announcers.row.type}, listed),
+      (${sqlLiteral(name + announcers.truncate.suffix)}, 'AFTER TRUNCATE', 'STATEMENT', ${announcers.truncate.type}, '{}')
     ) AS triggers(name, events, level, type, columns) LOOP
       IF made OR NOT EXISTS (
         SELECT FROM pg_catalog.pg_trigger AS t
@@ -79,7 +79,7 @@ BEGIN
         -- A new function under an old trigger would not wait for those who still write under the old function.
         IF NOT (member.relispartition AND member.oid <> target AND wanted.level = 'ROW') OR NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = member.oid AND t.tgname = wanted.name) THEN
           -- Not dropped first: that would wait for readers, too.
-          EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s FOR EACH %s EXECUTE FUNCTION %I.%I()', wanted.name, wanted.events, member.name, wanted.level, home, ${literal(name)});
+          EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s FOR EACH %s EXECUTE FUNCTION %I.%I()', wanted.name, wanted.events, member.name, wanted.level, home, ${sqlLiteral(name)});
         END IF;
       END IF;
       IF EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = member.oid AND t.tgname = wanted.name AND t.tgenabled <> 'A') THEN

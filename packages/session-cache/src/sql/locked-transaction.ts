@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { literal } from './quoted.js'
+import { sqlLiteral } from '@orientor/session-contract/core'
 
 /**
  * SQL that runs blocks of PL/pgSQL in one transaction, one such transaction at a time in a database, each block for five seconds at most.
@@ -30,6 +30,6 @@ function block (text: string): string {
 /** PL/pgSQL for such a block: looks a quoted name up by the search path of whoever runs it, and puts what it finds into a variable. */
 export function found (variable: string, table: string): string {
   return `PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('orientor.search_path'), true);
-  ${variable} := pg_catalog.to_regclass(${literal(table)});
+  ${variable} := pg_catalog.to_regclass(${sqlLiteral(table)});
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);`
 }

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { WatchedTable } from '@orientor/session-contract/core'
+import { quotedName, type WatchedTable } from '@orientor/session-contract/core'
 import { announcingBody } from './announcing-body.js'
-import { quotedName } from './quoted.js'
 
 /** What announces the changes of one table. */
 export interface TableTriggers {
@@ -17,6 +16,8 @@ export interface TableTriggers {
   readonly body: string
   /** The columns whose changes are announced. */
   readonly columns: readonly string[]
+  /** All columns that announcements are made of: those, and the revision. */
+  readonly needed: readonly string[]
   /** Those of which an update has to set one to call the row trigger, where nothing else may change them; empty: every update calls it. */
   readonly columnList: readonly string[]
   /** Triggers BEFORE UPDATE FOR EACH ROW, of the table and of what is read with it, that change none of these columns unless the update sets it. */
@@ -62,5 +63,9 @@ export function triggersFor (watches: readonly WatchedTable[], channel: string, 
     }
   })
   const id = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 12)
-  return { id, tables: parts.map((part, index) => ({ ...part, name: `orientor_${id}_${index}` })) }
+  const tables = parts.map((part, index) => {
+    const { revision } = watches[index]!
+    return { ...part, needed: [...part.columns, ...(revision === null ? [] : [revision])], name: `orientor_${id}_${index}` }
+  })
+  return { id, tables }
 }

@@ -4,6 +4,7 @@ import { hubDefaults, hubOptionNames, type HubConfig, type HubOptionValues, type
 import { invalidOption } from '../option-rules.js'
 import { holdTick, type HeldTick } from './held-tick.js'
 import type { Slots } from './slots.js'
+import type { UserSource } from '../user-source.js'
 
 /** Where the plugins of one Fastify scope meet. A hub of a child scope inherits what its parents' hubs hold. */
 export interface SessionHub {
@@ -66,6 +67,11 @@ export class Hub implements SessionHub {
 
   get slots (): Slots {
     return { ...this.#parent?.slots, ...this.#slots }
+  }
+
+  /** The source that fills the slot of this scope itself. */
+  get ownSource (): UserSource | undefined {
+    return this.#slots.source
   }
 
   get components (): readonly Component[] {

@@ -10,6 +10,7 @@ import { Hub, hasOwnHub, hubOf, protocol, type SessionHub } from './hub.js'
 import { OutOfScopeRoutes, outOfScopeError } from './out-of-scope.js'
 import { resolveSessions } from './resolve-session.js'
 import { serverOf } from './server-of.js'
+import { startSource } from './start-source.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -63,6 +64,7 @@ function hubIn (fastify: FastifyInstance): Hub {
     guardRoutesOutside(serverOf(fastify))
   }
   fastify.addHook('onReady', async function () {
+    if (hub.ownSource !== undefined) await startSource(hub.ownSource, this)
     this.log.info(await hub.describe())
   })
   return hub

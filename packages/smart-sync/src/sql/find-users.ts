@@ -1,16 +1,19 @@
 import { quotedTable } from '../table-names.js'
 import type { UserKey } from '../user-store.js'
+import type { UsersTable } from '../users-table.js'
+import type { ColumnTypes } from './column-types.js'
+import { isRowOf, keyLists, keyValues } from './keys.js'
 import { statement, type Statement } from './statement.js'
 import { userColumns } from './user-row.js'
 
 /** Reads the users of a list of keys: one row of one table each. */
-export function findUsers (users: string): Statement {
-  return statement('find', `SELECT ${userColumns}
-FROM unnest($1::text[], $2::text[]) AS k(issuer, subject)
-JOIN ${quotedTable(users)} AS u ON u.issuer = k.issuer AND u.clerk_user_id = k.subject`)
+export function findUsers (table: UsersTable, types: ColumnTypes): Statement {
+  return statement('find', `SELECT ${userColumns(table, types)}
+FROM unnest(${keyLists}) AS k(issuer, subject)
+JOIN ${quotedTable(table.tables.users)} AS u ON ${isRowOf(table, 'u', 'k')}`)
 }
 
 /** The values of findUsers(). */
 export function findValues (keys: readonly UserKey[]): unknown[] {
-  return [keys.map(({ issuer }) => issuer), keys.map(({ subject }) => subject)]
+  return keyValues(keys)
 }

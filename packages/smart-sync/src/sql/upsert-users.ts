@@ -1,54 +1,43 @@
+import { quotedName } from '@orientor/session-contract/core'
 import type { Observation } from '../observation.js'
-import { quotedTable, type TableNames } from '../table-names.js'
+import { suppliedText } from '../supplied-text.js'
+import { quotedTable } from '../table-names.js'
+import type { UsersTable } from '../users-table.js'
+import type { ColumnTypes } from './column-types.js'
+import { keyList } from './keys.js'
+import { assignments, isNewsFor, observedRows, observedValues, type Incoming } from './observed-rows.js'
 import { statement, type Statement } from './statement.js'
 import { userColumns } from './user-row.js'
 
 /**
- * Inserts or updates users whose observation is news, by the rule of isNews(), and answers with those. Rows are locked in the order given.
- * An observation whose fingerprint begins with 0 is partial: what it leaves null is kept, and so is the provider's bar.
- * Columns that the app owns are not named: an insert leaves them to their defaults.
+ * Inserts or updates users whose observation is news, and answers with those. Rows are locked in the order given. Columns that the app owns are named only
+ * where it supplies them for an insert; else that leaves them to their defaults.
  */
-export function upsertUsers (tables: TableNames): Statement {
-  const kept = (column: string): string => `${column} = CASE WHEN excluded.clerk_fingerprint LIKE '1%' THEN excluded.${column} ELSE coalesce(excluded.${column}, u.${column}) END`
+export function upsertUsers (table: UsersTable, types: ColumnTypes): Statement {
+  const { tables, columns, issuer, insert } = table
+  const supplied = Object.keys(insert)
+  const aliases = supplied.map((_, index) => `supplied_${index}`)
+  const written = (['email', 'firstName', 'lastName', 'profile', 'blocked', 'providerUpdatedAt', 'fingerprint', 'lastSyncedAt'] as const).map(field => columns[field])
+  const excluded = Object.fromEntries(Object.entries(columns).map(([field, column]) => [field, `excluded.${quotedName(column)}`])) as unknown as Incoming
+  const values = [
+    ...(typeof issuer === 'string' ? ['o.issuer'] : []), 'o.subject', 'o.email', 'o.first_name', 'o.last_name', 'o.profile::jsonb', 'o.blocked', 'o.updated_at',
+    'o.fingerprint', '$10::timestamptz', ...supplied.map((name, index) => `o.${aliases[index]}${types.has(name) ? `::${types.get(name)}` : ''}`)
+  ]
   return statement('upsert', `INSERT INTO ${quotedTable(tables.users)} AS u
-  (issuer, clerk_user_id, email, first_name, last_name, profile_data, provider_blocked, clerk_updated_at, clerk_fingerprint, last_clerk_sync)
-SELECT o.issuer, o.subject, o.email, o.first_name, o.last_name, o.profile::jsonb, o.blocked, o.updated_at, o.fingerprint, $10::timestamptz
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::timestamptz[], $9::text[])
-  WITH ORDINALITY AS o(issuer, subject, email, first_name, last_name, profile, blocked, updated_at, fingerprint, place)
+  (${[keyList(table), ...[...written, ...supplied].map(quotedName)].join(', ')})
+SELECT ${values.join(', ')}
+FROM ${observedRows(aliases)}
 WHERE NOT EXISTS (SELECT FROM ${quotedTable(tables.tombstones)} AS t WHERE t.issuer = o.issuer AND t.clerk_user_id = o.subject)
 ORDER BY o.place
-ON CONFLICT (issuer, clerk_user_id) DO UPDATE SET
-  ${['email', 'first_name', 'last_name', 'profile_data'].map(kept).join(',\n  ')},
-  provider_blocked = CASE WHEN excluded.clerk_fingerprint LIKE '1%' THEN excluded.provider_blocked ELSE u.provider_blocked END,
-  clerk_updated_at = excluded.clerk_updated_at,
-  clerk_fingerprint = excluded.clerk_fingerprint,
-  last_clerk_sync = coalesce(excluded.last_clerk_sync, u.last_clerk_sync)
-WHERE u.deleted_at IS NULL AND CASE
-  WHEN excluded.clerk_updated_at IS NULL THEN u.clerk_updated_at IS NULL
-    AND coalesce(u.clerk_fingerprint, '') <> excluded.clerk_fingerprint
-    AND left(coalesce(u.clerk_fingerprint, ''), 1) COLLATE "C" <= left(excluded.clerk_fingerprint, 1)
-  WHEN u.clerk_updated_at IS NULL OR u.clerk_updated_at < excluded.clerk_updated_at THEN true
-  ELSE u.clerk_updated_at = excluded.clerk_updated_at AND coalesce(u.clerk_fingerprint, '') COLLATE "C" < excluded.clerk_fingerprint
-END
-RETURNING ${userColumns}, u.xmax = 0 AS created`)
+ON CONFLICT (${keyList(table)}) DO UPDATE SET
+  ${assignments(table, excluded)}
+WHERE ${isNewsFor(table, excluded)}
+RETURNING ${userColumns(table, types)}, u.xmax = 0 AS created`)
 }
 
 /** The values of upsertUsers(). */
-export function upsertValues (observations: readonly Observation[], syncedAtMs: number | null): unknown[] {
-  return [
-    observations.map(({ issuer }) => issuer),
-    observations.map(({ subject }) => subject),
-    observations.map(({ profile }) => profile.email),
-    observations.map(({ profile }) => profile.firstName),
-    observations.map(({ profile }) => profile.lastName),
-    observations.map(({ profile }) => profile.data === null ? null : JSON.stringify(profile.data)),
-    observations.map(({ profile }) => profile.blocked),
-    observations.map(({ version }) => instant(version)),
-    observations.map(({ fingerprint }) => fingerprint),
-    instant(syncedAtMs)
-  ]
-}
-
-function instant (ms: number | null): string | null {
-  return ms === null ? null : new Date(ms).toISOString()
+export function upsertValues ({ insert }: UsersTable, observations: readonly Observation[], syncedAtMs: number | null): unknown[] {
+  const supplied = Object.entries(insert).map(([name, supply]) => observations.map(() => suppliedText(name, supply)))
+  // Without suppliers these are the values of updateUsers() as well.
+  return [...observedValues(observations, syncedAtMs), ...supplied]
 }

@@ -1,63 +1,98 @@
-import { sessionKey, type WatchedTable } from '@orientor/session-contract/core'
+import { quotedName, sessionKey, type WatchedTable } from '@orientor/session-contract/core'
 import { bareTable, schemaOf } from '../table-names.js'
 import type { StoredUser } from '../user-store.js'
+import { readColumns, type UsersTable } from '../users-table.js'
+import type { ColumnTypes } from './column-types.js'
+import { revisionTriggerName } from './revision-trigger.js'
+
+/** Numbers that JavaScript cannot hold exactly: of the app's own columns they stay text. */
+const inexact: ReadonlySet<string | undefined> = new Set(['bigint', 'numeric'])
 
 /** What every statement that answers with users selects, of the row called `u`. Instants leave as milliseconds. */
-export const userColumns = `u.id, u.issuer, u.clerk_user_id, u.email, u.first_name, u.last_name, u.profile_data,
-  u.is_active IS NOT FALSE AS is_active, u.provider_blocked, u.onboarding_completed IS TRUE AS onboarding_completed,
-  floor(extract(epoch FROM u.last_clerk_sync) * 1000) AS last_sync_ms,
-  floor(extract(epoch FROM u.clerk_updated_at) * 1000) AS updated_ms,
-  u.clerk_fingerprint,
-  floor(extract(epoch FROM u.tokens_valid_from) * 1000) AS valid_from_ms,
-  u.revoked_sessions, u.deleted_at IS NOT NULL AS deleted, u.revision`
+export function userColumns (table: UsersTable, types: ColumnTypes): string {
+  const { subject, issuer, columns, extra } = table
+  const of = (name: string): string => `u.${quotedName(name)}`
+  const instant = (name: string): string => `floor(extract(epoch FROM ${of(name)}) * 1000)`
+  const selected: ReadonlyArray<readonly [expression: string, field: string]> = [
+    [of(columns.userId), 'userId'],
+    ...(typeof issuer === 'string' ? [[of(issuer), 'issuer'] as const] : []),
+    [of(subject), 'subject'],
+    [of(columns.email), 'email'],
+    [of(columns.firstName), 'firstName'],
+    [of(columns.lastName), 'lastName'],
+    [of(columns.profile), 'profile'],
+    [`${of(columns.isActive)} IS NOT FALSE`, 'isActive'],
+    [of(columns.blocked), 'blocked'],
+    [`${of(columns.onboardingCompleted)} IS TRUE`, 'onboardingCompleted'],
+    [instant(columns.lastSyncedAt), 'lastSyncedAt'],
+    [instant(columns.providerUpdatedAt), 'providerUpdatedAt'],
+    [of(columns.fingerprint), 'fingerprint'],
+    [instant(columns.tokensValidFrom), 'tokensValidFrom'],
+    [of(columns.revokedSessions), 'revokedSessions'],
+    [`${of(columns.deletedAt)} IS NOT NULL`, 'deleted'],
+    [of(columns.revision), 'revision'],
+    ...extra.map((name, place) => [`to_json(${of(name)}${inexact.has(types.get(name)) ? '::text' : ''})`, extraField(place)] as const)
+  ]
+  return selected.map(([expression, field]) => `${expression} AS "${field}"`).join(', ')
+}
 
-/** What of the users table a load reads: the columns above, but for the time of the last sync, which changes no user. `harmless`: triggers of the app's own. */
-export function watchedUsers (users: string, harmless: readonly string[]): WatchedTable {
+/** What of the users table a load reads, but for the time of the last sync, which changes no user. */
+export function watchedUsers (table: UsersTable): WatchedTable {
+  const { tables: { users }, issuer, subject, columns: { revision }, harmlessTriggers } = table
   const schema = schemaOf(users)
   return Object.freeze({
     ...(schema === undefined ? {} : { schema }),
     table: bareTable(users),
-    issuer: 'issuer',
-    subject: 'clerk_user_id',
-    revision: 'revision',
-    columns: Object.freeze([
-      'id', 'email', 'first_name', 'last_name', 'profile_data', 'is_active', 'provider_blocked', 'onboarding_completed', 'clerk_updated_at',
-      'clerk_fingerprint', 'tokens_valid_from', 'revoked_sessions', 'deleted_at'
-    ]),
-    // The first counts the revision, and changes nothing else (migrations/001).
-    harmlessTriggers: Object.freeze([`zz_${bareTable(users)}_revision`, ...harmless])
+    issuer,
+    subject,
+    revision,
+    columns: Object.freeze(readColumns(table).filter(column => column !== subject && column !== issuer)),
+    // The first counts the revision, and changes nothing else.
+    harmlessTriggers: Object.freeze([revisionTriggerName(table), ...harmlessTriggers])
   })
 }
 
 /** A row as the server sends it: text, or null. */
 export type UserRow = Readonly<Record<string, string | null>>
 
-/** Reads a row selected as `userColumns`. */
-export function userOfRow (row: UserRow): StoredUser {
-  const issuer = row['issuer'] ?? ''
-  const subject = row['clerk_user_id'] ?? ''
+/** Reads a row selected as userColumns(). */
+export function userOfRow (row: UserRow, { issuer: from, extra }: UsersTable): StoredUser {
+  const issuer = typeof from === 'string' ? row['issuer'] ?? '' : from.always
+  const subject = row['subject'] ?? ''
   return {
     key: sessionKey(issuer, subject),
     issuer,
     subject,
-    userId: row['id'] ?? '',
+    userId: row['userId'] ?? '',
     email: row['email'] ?? null,
-    firstName: row['first_name'] ?? null,
-    lastName: row['last_name'] ?? null,
-    profile: objectOf(row['profile_data']),
-    isActive: row['is_active'] === 't',
-    blocked: row['provider_blocked'] === 't',
-    onboardingCompleted: row['onboarding_completed'] === 't',
-    lastSyncedAtMs: instantOf(row['last_sync_ms']),
-    providerUpdatedAtMs: instantOf(row['updated_ms']),
-    version: instantOf(row['updated_ms']),
-    fingerprint: row['clerk_fingerprint'] ?? null,
+    firstName: row['firstName'] ?? null,
+    lastName: row['lastName'] ?? null,
+    profile: objectOf(row['profile']),
+    isActive: row['isActive'] === 't',
+    blocked: row['blocked'] === 't',
+    onboardingCompleted: row['onboardingCompleted'] === 't',
+    lastSyncedAtMs: instantOf(row['lastSyncedAt']),
+    providerUpdatedAtMs: instantOf(row['providerUpdatedAt']),
+    version: instantOf(row['providerUpdatedAt']),
+    fingerprint: row['fingerprint'] ?? null,
     // 'infinity' revokes every token there will ever be.
-    tokensValidFromMs: Math.min(Math.max(Number(row['valid_from_ms'] ?? 0), 0), Number.MAX_SAFE_INTEGER),
-    revokedSessions: sessionsOf(row['revoked_sessions']),
+    tokensValidFromMs: Math.min(Math.max(Number(row['tokensValidFrom'] ?? 0), 0), Number.MAX_SAFE_INTEGER),
+    revokedSessions: sessionsOf(row['revokedSessions']),
     deleted: row['deleted'] === 't',
-    revision: Number(row['revision'])
+    revision: revisionOf(row['revision']),
+    extra: Object.fromEntries(extra.map((name, place) => [name, valueOf(row[extraField(place)])]))
   }
+}
+
+/** The name of a column of the app's own in the answer. */
+function extraField (place: number): string {
+  return `extra_${place}`
+}
+
+/** 0, which is no revision, where there is none that is exact: any announcement then counts as news. */
+function revisionOf (text: string | null | undefined): number {
+  const revision = Number(text ?? 0)
+  return Number.isSafeInteger(revision) && revision > 0 ? revision : 0
 }
 
 function instantOf (text: string | null | undefined): number | null {
@@ -67,11 +102,15 @@ function instantOf (text: string | null | undefined): number | null {
 
 /** Session ids by their expiry; a plain list, as a hand may write it, counts as well. */
 function sessionsOf (json: string | null | undefined): readonly string[] {
-  const value: unknown = JSON.parse(json ?? 'null')
+  const value = valueOf(json)
   return Array.isArray(value) ? value.map(String) : Object.keys(value ?? {})
 }
 
 function objectOf (json: string | null | undefined): Record<string, unknown> | null {
-  const value: unknown = JSON.parse(json ?? 'null')
+  const value = valueOf(json)
   return typeof value === 'object' && !Array.isArray(value) ? value as Record<string, unknown> | null : null
+}
+
+function valueOf (json: string | null | undefined): unknown {
+  return JSON.parse(json ?? 'null')
 }

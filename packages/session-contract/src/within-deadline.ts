@@ -1,4 +1,6 @@
-import { SourceUnavailable, type Clock, type Deadline } from '@orientor/session-contract/core'
+import type { Clock } from './clock.js'
+import type { Deadline } from './deadline.js'
+import { SourceUnavailable } from './user-source.js'
 
 /**
  * Waits for the work until the deadline.

@@ -1,4 +1,4 @@
-import type { Deadline } from '@orientor/session-contract/core'
+import type { Deadline } from './deadline.js'
 
 /** A statement, as node-postgres takes it. */
 export interface StatementConfig {

@@ -1,0 +1,191 @@
+import { createHash } from 'node:crypto'
+import { invalidOption, quotedName } from '@orientor/session-contract/core'
+import type { ColumnFacts, TableFacts } from '../sql/table-facts.js'
+import { owner, type TableSourceConfig } from './table-source-options.js'
+
+/** How users are read from a table, as the table is now. */
+export interface TablePlan {
+  /** Name under which connections prepare the statement. */
+  readonly name: string
+  /**
+   * Takes the subjects and, where the issuer is a column, the issuers: lists of the same length. Answers with the
+   * fields of a user by their names, those of `extra` by extraField(), and `subject` and `issuer`.
+   */
+  readonly text: string
+  /** Whether the column of the subject can hold this text; another is nobody's, and would fail the whole statement. */
+  readonly accepts: (subject: string) => boolean
+}
+
+/** How a column is read. */
+type Kind = 'text' | 'flag' | 'isThere' | 'instant' | 'json' | 'number' | 'extra'
+
+interface Selected {
+  /** The name in the answer. */
+  readonly field: string
+  /** Which option names the column, for messages. */
+  readonly option: string
+  readonly column: string
+  readonly kind: Kind
+}
+
+const kinds: Readonly<Record<keyof TableSourceConfig['columns'], Kind>> = {
+  userId: 'text',
+  email: 'text',
+  firstName: 'text',
+  lastName: 'text',
+  isActive: 'flag',
+  onboardingCompleted: 'flag',
+  profile: 'json',
+  providerUpdatedAt: 'instant',
+  tokensValidFrom: 'instant',
+  deletedAt: 'isThere',
+  revision: 'number'
+}
+
+/** What a column of a kind must be of. A kind that is left out takes any type. */
+const typesOf: Readonly<Partial<Record<Kind, readonly string[]>>> = {
+  flag: ['bool'],
+  instant: ['timestamptz', 'timestamp'],
+  json: ['jsonb', 'json'],
+  number: ['int2', 'int4', 'int8']
+}
+
+/** Numbers that JavaScript cannot hold exactly: they stay text. */
+const inexact: readonly string[] = ['int8', 'numeric']
+
+const texts: readonly string[] = ['text', 'varchar', 'bpchar', 'citext']
+
+/**
+ * Which subjects a column of a type can hold, in the one spelling in which PostgreSQL gives them back: another spelling
+ * would be another subject. Text types hold any.
+ */
+const spellings: Readonly<Record<string, (subject: string) => boolean>> = {
+  uuid: subject => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(subject),
+  int2: wholeNumber(16),
+  int4: wholeNumber(32),
+  int8: wholeNumber(64)
+}
+
+/** The name of a column of `extra` in the answer. */
+export function extraField (place: number): string {
+  return `extra_${place}`
+}
+
+/** The columns of a table that are read, beside those of the key, each once. */
+export function readColumns (config: TableSourceConfig): readonly string[] {
+  return [...new Set(selected(config).map(({ column }) => column))]
+}
+
+/**
+ * Makes the plan, and so checks whether the table is as it is described. Pure.
+ *
+ * @param facts - undefined: there is no such table
+ * @throws ORI_CONTRACT_INVALID_OPTION saying what is wrong, and what there is
+ */
+export function planOf (config: TableSourceConfig, facts: TableFacts | undefined): TablePlan {
+  const { subject, issuer } = config
+  const table = tableName(config)
+  if (facts === undefined) throw wrong('table', `the table ${table} does not exist${hintAt(config)}.`)
+  if (facts.kind !== 'r' && facts.kind !== 'p') {
+    throw wrong('table', `${table} is not a table, and only a table can be watched. Name the one below it.`)
+  }
+  const read = selected(config)
+  const key = [{ option: 'subject', column: subject }]
+  if (typeof issuer === 'string') key.push({ option: 'issuer', column: issuer })
+  checkColumns(table, facts, [...key, ...read])
+  for (const { option, column, kind } of read) checkType(option, columnOf(facts, column), typesOf[kind])
+  checkType('subject', columnOf(facts, subject), [...texts, ...Object.keys(spellings)])
+  if (typeof issuer === 'string') checkType('issuer', columnOf(facts, issuer), texts)
+  checkUnique(table, facts, subject, key.map(({ column }) => column))
+
+  const text = select(config, facts, read)
+  return {
+    name: `orientor_table_${createHash('sha256').update(text).digest('hex').slice(0, 12)}`,
+    text,
+    accepts: spellings[columnOf(facts, subject).typeName] ?? (() => true)
+  }
+}
+
+function selected ({ columns, extra }: TableSourceConfig): readonly Selected[] {
+  const named = Object.entries(kinds).flatMap(([field, kind]) => {
+    const column = columns[field as keyof typeof columns]
+    return typeof column === 'string' ? [{ field, option: `columns.${field}`, column, kind }] : []
+  })
+  const kind: Kind = 'extra'
+  return [...named, ...extra.map((column, place) => ({ field: extraField(place), option: 'extra', column, kind }))]
+}
+
+type Named = Pick<Selected, 'option' | 'column'>
+
+function checkColumns (table: string, { columns }: TableFacts, needed: readonly Named[]): void {
+  const there = columns.map(({ name }) => name)
+  const missing = needed.filter(({ column }) => !there.includes(column))
+  const [first] = missing
+  if (first === undefined) return
+  const names = [...new Set(missing.map(({ column }) => JSON.stringify(column)))].join(', ')
+  throw wrong(first.option, `the table ${table} has no column ${names}. Its columns are ${there.join(', ')}.`)
+}
+
+function checkType (option: string, { name, type, typeName }: ColumnFacts, accepted?: readonly string[]): void {
+  if (accepted === undefined || accepted.includes(typeName)) return
+  throw wrong(option, `the column ${JSON.stringify(name)} has type ${type}. The rule: it has one of the types ` +
+    `${accepted.join(', ')}, or a domain over one.`)
+}
+
+function checkUnique (table: string, { unique }: TableFacts, subject: string, key: readonly string[]): void {
+  if (unique.some(index => index.includes(subject) && index.every(column => key.includes(column)))) return
+  const columns = key.map(quotedName).join(', ')
+  throw wrong('subject', `no unique index of ${table} covers all rows by ${columns}. The rule: one row is one user. ` +
+    `Run CREATE UNIQUE INDEX CONCURRENTLY ON ${table} (${columns}).`)
+}
+
+function wrong (option: string, flaw: string): Error {
+  return invalidOption(owner, `option "${option}": ${flaw}`)
+}
+
+function select (config: TableSourceConfig, facts: TableFacts, read: readonly Selected[]): string {
+  const table = tableName(config)
+  const subject = `u.${quotedName(config.subject)}`
+  const listOf = (place: number, column: string): string => `$${place}::text[]::${columnOf(facts, column).baseType}[]`
+  const fields = read.map(({ field, column, kind }) => `${expression(kind, columnOf(facts, column))} AS "${field}"`)
+  fields.push(`${subject}::text AS "subject"`)
+  if (typeof config.issuer !== 'string') {
+    return `SELECT ${fields.join(', ')} FROM ${table} AS u WHERE ${subject} = ANY (${listOf(1, config.subject)})`
+  }
+  const issuer = `u.${quotedName(config.issuer)}`
+  fields.push(`${issuer}::text AS "issuer"`)
+  const keys = `unnest(${listOf(1, config.subject)}, ${listOf(2, config.issuer)}) AS k(subject, issuer)`
+  const isAsked = `${subject} = k.subject AND ${issuer} = k.issuer`
+  return `SELECT ${fields.join(', ')} FROM ${keys} JOIN ${table} AS u ON ${isAsked}`
+}
+
+function expression (kind: Kind, { name, typeName }: ColumnFacts): string {
+  const column = `u.${quotedName(name)}`
+  if (kind === 'isThere') return `${column} IS NOT NULL`
+  if (kind === 'instant') return `pg_catalog.floor(extract(epoch FROM ${column}) * 1000)`
+  if (kind === 'extra') return `pg_catalog.to_json(${column}${inexact.includes(typeName) ? '::text' : ''})`
+  return kind === 'text' ? `${column}::text` : column
+}
+
+function wholeNumber (bits: 16 | 32 | 64): (subject: string) => boolean {
+  return subject => /^(?:0|-?[1-9]\d{0,18})$/.test(subject) && BigInt.asIntN(bits, BigInt(subject)) === BigInt(subject)
+}
+
+/** A column that is known to be there. */
+function columnOf (facts: TableFacts, column: string): ColumnFacts {
+  return facts.columns.find(({ name }) => name === column)!
+}
+
+/** The table as it stands in a statement. */
+function tableName ({ schema, table }: TableSourceConfig): string {
+  return [...(schema === null ? [] : [schema]), table].map(quotedName).join('.')
+}
+
+/** What may be meant where there is no such table. */
+function hintAt ({ schema, table }: TableSourceConfig): string {
+  if (schema !== null) return ''
+  const [first, ...rest] = table.split('.')
+  if (rest.length === 0) return ' in the schemas of the search path. Give "schema" where it is in another'
+  const name = JSON.stringify(rest.join('.'))
+  return `. For a table of another schema write schema: ${JSON.stringify(first)}, table: ${name}`
+}

@@ -1,0 +1,31 @@
+import { databaseFailureOf, quotedName, type Queryable } from '@orientor/session-contract/core'
+import { judgeAdoption, type Adoption } from './adoption.js'
+import { factsValues, tableFactsOf, tableFactsSql, type TableFacts } from './sql/table-facts.js'
+import { quotedTable } from './table-names.js'
+import type { UsersTable } from './users-table.js'
+
+const asSent = { getTypeParser: () => (text: string): string => text }
+
+/** Describes the users table; null: there is none. Reads the catalogue only. */
+export async function readFacts (on: Queryable, table: UsersTable): Promise<TableFacts | null> {
+  return tableFactsOf((await on.query({ text: tableFactsSql, values: factsValues(table), types: asSent })).rows)
+}
+
+/** Judges the users table. Reads only. */
+export async function inspect (on: Queryable, table: UsersTable): Promise<Adoption> {
+  const facts = await readFacts(on, table)
+  const { isReadable } = judgeAdoption(table, facts, false)
+  return judgeAdoption(table, facts, isReadable && await hasRowsWithoutIssuer(on, table))
+}
+
+/** Whether rows name a subject and no issuer. No, where that takes longer than a statement may. */
+async function hasRowsWithoutIssuer (on: Queryable, { issuer, subject, tables }: UsersTable): Promise<boolean> {
+  if (typeof issuer !== 'string') return false
+  const text = `SELECT FROM ${quotedTable(tables.users)} WHERE ${quotedName(issuer)} IS NULL AND ${quotedName(subject)} IS NOT NULL LIMIT 1`
+  try {
+    return (await on.query({ text })).rows.length > 0
+  } catch (error) {
+    if (databaseFailureOf(error) === 'aborted') return false
+    throw error
+  }
+}

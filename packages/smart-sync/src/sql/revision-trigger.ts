@@ -1,0 +1,99 @@
+import { quotedName, sqlLiteral } from '@orientor/session-contract/core'
+import { bareTable, quotedTable, schemaOf } from '../table-names.js'
+import { defaultColumns, keyColumns, readColumns, type UsersTable } from '../users-table.js'
+import type { TableFacts } from './table-facts.js'
+
+/** The trigger that counts the revision, as it has to be. */
+export interface RevisionTrigger {
+  /** Whether the table has it so. */
+  readonly isInPlace: boolean
+  /** The SQL that puts it in place; whoever runs it needs to own the table. */
+  readonly sql: string
+}
+
+/** What is noted on the trigger: by the first migration for the way back, and the columns that any version has read. */
+interface Note {
+  readonly reads?: readonly string[]
+}
+
+/** The largest revision that JavaScript holds exactly. */
+const mostRevision = Number.MAX_SAFE_INTEGER
+
+/** The name sorts last: triggers fire by name, and what the others change must be seen. */
+export function revisionTriggerName ({ tables }: UsersTable): string {
+  return `zz_${bareTable(tables.users)}_revision`
+}
+
+/** The function of the trigger, as it stands in SQL. */
+export function revisionFunction ({ tables }: UsersTable): string {
+  const schema = schemaOf(tables.users)
+  const name = quotedName(`${bareTable(tables.users)}_next_revision`)
+  return schema === undefined ? name : `${quotedName(schema)}.${name}`
+}
+
+/**
+ * What counts the revision of a table: it grows by one when a column changes, by image, that this version reads or that one before it has read, as long as the column
+ * is there. Pure.
+ *
+ * Only updates that set one of those columns call it, unless another trigger before updates may change one where the update does not say so. It never makes
+ * an update fail: whatever goes wrong in it counts as a change.
+ */
+export function revisionTrigger (table: UsersTable, facts: TableFacts): RevisionTrigger {
+  const { tables, columns: { revision }, harmlessTriggers, columnLists } = table
+  const existing = facts.revisionTrigger
+  const note = existing?.note == null ? {} : JSON.parse(existing.note) as Note
+  // Versions that noted nothing read the columns by their first names.
+  const before = note.reads ?? (existing === null ? [] : ['issuer', 'clerk_user_id', ...Object.values(defaultColumns).filter(name => name !== 'last_clerk_sync')])
+  const wanted = new Set([...keyColumns(table), ...readColumns(table), ...before])
+  wanted.delete(revision)
+  const reads = facts.columns.filter(({ name }) => wanted.has(name))
+  // A trigger before updates does not see what is computed: what that is computed from tells of it.
+  const compared = [...new Set(reads.flatMap(({ name, generated, bases }) => generated === '' ? [name] : bases))].sort()
+  const isListed = columnLists && facts.beforeUpdate.every(name => harmlessTriggers.includes(name))
+  const list = isListed ? [...compared, revision].sort() : []
+  const body = revisionBody(compared, revision)
+  const names = reads.map(({ name }) => name)
+  const isInPlace = existing !== null && existing.enabled === 'A' && existing.isCalled && existing.body === body &&
+    isSame(existing.columns, list) && isSame(note.reads ?? [], names)
+  const users = quotedTable(tables.users)
+  const name = quotedName(revisionTriggerName(table))
+  const called = list.length === 0 ? '' : ` OF ${list.map(quotedName).join(', ')}`
+  return {
+    isInPlace,
+    sql: `CREATE OR REPLACE FUNCTION ${revisionFunction(table)}() RETURNS trigger LANGUAGE plpgsql AS ${sqlLiteral(body)};
+CREATE OR REPLACE TRIGGER ${name} BEFORE UPDATE${called} ON ${users} FOR EACH ROW EXECUTE FUNCTION ${revisionFunction(table)}();
+ALTER TABLE ${users} ENABLE ALWAYS TRIGGER ${name};
+COMMENT ON TRIGGER ${name} ON ${users} IS ${sqlLiteral(JSON.stringify({ ...note, reads: names }))};`
+  }
+}
+
+/**
+ * Body of the function. Images are compared, since plain equality takes \`A\` and \`a\` of citext for the same, and \`1.0\` and \`1.00\` of jsonb, and json has none.
+ */
+function revisionBody (compared: readonly string[], revision: string): string {
+  const imageOf = (row: string): string => `ROW(${compared.map(column => `${row}.${quotedName(column)}`).join(', ')})`
+  const [now, then] = [`NEW.${quotedName(revision)}`, `OLD.${quotedName(revision)}`]
+  const grow = `${now} := CASE WHEN ${then} >= 0 AND ${then} < ${mostRevision} THEN ${then} + 1 ELSE 1 END;`
+  return `
+BEGIN
+  IF pg_catalog.record_image_ne(${imageOf('OLD')}, ${imageOf('NEW')}) THEN
+    ${grow}
+  ELSE
+    ${now} := ${then};
+  END IF;
+  RETURN NEW;
+EXCEPTION WHEN OTHERS THEN
+  -- A column is gone, or has another type than when this session called it first: nothing of that may fail an update.
+  BEGIN
+    ${grow}
+  EXCEPTION WHEN OTHERS THEN
+    NULL;
+  END;
+  RETURN NEW;
+END
+`
+}
+
+function isSame (some: readonly string[], others: readonly string[]): boolean {
+  return some.length === others.length && some.every(name => others.includes(name))
+}

@@ -1,0 +1,19 @@
+import { errors } from './errors.js'
+
+/**
+ * What a function of the option `insert` supplies, as the text that PostgreSQL reads it from: a Date in ISO 8601, an object or a list as JSON, null as it is.
+ *
+ * @throws ORI_SYNC_INSERT_REFUSED when the function throws, or answers with what is no value
+ */
+export function suppliedText (column: string, supply: () => unknown): string | null {
+  try {
+    const value = supply()
+    if (value === null) return null
+    if (value instanceof Date) return value.toISOString()
+    if (typeof value === 'object') return JSON.stringify(value)
+    if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value)
+    throw new TypeError(`a value of type ${typeof value}`)
+  } catch (cause) {
+    throw new errors.InsertRefused(column, { cause })
+  }
+}

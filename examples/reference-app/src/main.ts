@@ -23,8 +23,16 @@ try {
   const service = await starting
   if (endingSince === null) process.stdout.write(welcome(service))
 } catch (error) {
-  process.stderr.write(`${error instanceof ConfigError ? error.message : `The app could not start. ${error instanceof Error ? error.message : String(error)}`}\n`)
+  process.stderr.write(`${error instanceof ConfigError ? error.message : `The app could not start. ${withCauses(error)}`}\n`)
   process.exit(1)
+}
+
+/** What went wrong, and why, as far as each cause says something new. */
+function withCauses (error: unknown, most = 5): string {
+  if (!(error instanceof Error)) return String(error)
+  if (error.cause === undefined || most === 0) return error.message
+  const cause = withCauses(error.cause, most - 1)
+  return error.message.includes(cause) ? error.message : `${error.message} (${cause})`
 }
 
 async function start (): Promise<Service> {

@@ -2,7 +2,8 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync
 import { createServer, type AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { once } from 'node:events'
-import { until } from '@orientor/test-kit'
+import { testDatabase, until } from '@orientor/test-kit'
+import pg from 'pg'
 import t from 'tap'
 import { builtMain, launch } from './fixtures/launch.js'
 
@@ -113,6 +114,25 @@ t.test('An address that is not of this machine is told', async t => {
   const app = launch(t, { HOST: '192.0.2.1' }, { main })
   t.equal(await app.ended, 1)
   t.match(app.output(), /^The app could not start\. The app cannot listen on port 0 of 192\.0\.2\.1 \(EADDRNOTAVAIL\)\. Choose others: HOST=127\.0\.0\.1 PORT=3000\n$/)
+})
+
+t.test('A database that cannot be used is told for what is the matter, with what the server or the system said', async t => {
+  const { url } = await testDatabase(t)
+  const operator = new pg.Client({ connectionString: url })
+  await operator.connect()
+  await operator.query('CREATE TABLE users (email text)')
+  await operator.end()
+  const reasons: ReadonlyArray<readonly [string, RegExp]> = [
+    [url, /^The app could not start\. The tables of smart-sync could not be brought up to date: the table users has no column "id"[^(]*\n$/],
+    [`${url}?sslrootcert=/nowhere`, /^The app could not start\. .*a file that cannot be read: sslrootcert=\/nowhere \(ENOENT\)/],
+    ['postgres://u:hunter2@h1,h2/d', /^The app could not start\. .*several hosts/]
+  ]
+  for (const [databaseUrl, said] of reasons) {
+    const app = launch(t, { DATABASE_URL: databaseUrl, LOG_LEVEL: 'silent' }, { main })
+    t.equal(await app.ended, 1)
+    t.match(app.output(), said)
+    t.notMatch(app.output(), /hunter2/)
+  }
 })
 
 t.test('A wrong environment is told at once, with exit code 1', async t => {

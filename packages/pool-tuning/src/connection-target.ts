@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { readConnection } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import { connectionParameters } from './pg-pool-seam.js'
 
@@ -10,6 +11,20 @@ export interface ConnectionTarget {
   readonly port: number
   /** What pg made of connection string, options and environment together. */
   readonly parameters: Readonly<Record<string, unknown>>
+  /** What the connection string says and pg does not hear; null when there is no such thing. */
+  readonly advice: string | null
+}
+
+/**
+ * A client's configuration without a connection string in it: what is given beside the string counts, and what is not comes from the string. The files that it names
+ * are read anew each time.
+ *
+ * @throws ORI_POOL_INVALID_CONNECTION_STRING, which never shows the string
+ */
+export function clientConfig (config: pg.ClientConfig): { readonly config: pg.ClientConfig, readonly advice: string | null } {
+  const reading = readConnection({ ...config }, connectionString => connectionParameters(new pg.Client({ connectionString })))
+  if (reading.kind === 'refused') throw new errors.InvalidConnectionString(reading.flaw)
+  return reading
 }
 
 /**
@@ -17,20 +32,9 @@ export interface ConnectionTarget {
  *
  * @throws ORI_POOL_INVALID_CONNECTION_STRING, which never shows the string
  */
-export function connectionTarget (config: pg.ClientConfig): ConnectionTarget {
-  const { connectionString } = config
-  if (connectionString !== undefined) {
-    const scheme = /^(?:postgres(?:ql)?:\/\/|socket:|\/)/i.test(connectionString)
-    if (!scheme) throw new errors.InvalidConnectionString('does not begin with postgres:// or postgresql://')
-    if (/^postgres/i.test(connectionString) && /^[^?]*#/.test(connectionString)) throw new errors.InvalidConnectionString('has a bare "#"')
-  }
-  let client: pg.Client
-  try {
-    client = new pg.Client(config)
-  } catch {
-    // The cause holds the string itself.
-    throw new errors.InvalidConnectionString('cannot be parsed')
-  }
-  if (!Number.isInteger(client.port) || client.port < 0 || client.port > 65_535) throw new errors.InvalidConnectionString('has a port that is no number from 0 to 65535')
-  return { role: String(client.user), database: String(client.database), host: client.host, port: client.port, parameters: connectionParameters(client) }
+export function connectionTarget (given: pg.ClientConfig): ConnectionTarget {
+  const { config, advice } = clientConfig(given)
+  const client = new pg.Client(config)
+  if (!Number.isInteger(client.port) || client.port < 0 || client.port > 65_535) throw new errors.InvalidConnectionString('leads to a port that is no number from 0 to 65535.')
+  return { role: String(client.user), database: String(client.database), host: client.host, port: client.port, parameters: connectionParameters(client), advice }
 }

@@ -1,9 +1,9 @@
 import type pg from 'pg'
-import { systemClock, withdrawalOf, type Clock, type Component, type Health } from '@orientor/session-contract/core'
-import { connectionTarget, type ConnectionTarget } from './connection-target.js'
+import { asSent, describe, systemClock, withdrawalOf, type Clock, type Component, type Health } from '@orientor/session-contract/core'
+import { clientConfig, connectionTarget, type ConnectionTarget } from './connection-target.js'
 import { errors } from './errors.js'
 import { resolveOptions, type Origin, type PoolTuningOptions, type ResolvedPoolOptions } from './options.js'
-import { announcedProcessId } from './pg-pool-seam.js'
+import { announcedProcessId, connectionParameters } from './pg-pool-seam.js'
 import { poolComponent } from './pool-component.js'
 import { SettingsDelivery } from './session-settings.js'
 import { transact } from './transaction.js'
@@ -13,6 +13,7 @@ import { TunedPool, type TunedPoolPorts } from './tuned-pool.js'
 export interface PoolLogger {
   info (details: object, message: string): void
   warn (details: object, message: string): void
+  error (details: object, message: string): void
 }
 
 /** What the optimizer needs from outside; every part has a default. */
@@ -32,8 +33,10 @@ export interface Explanation {
   readonly advice: string | null
 }
 
-const silentLogger: PoolLogger = { info: () => {}, warn: () => {} }
+const silentLogger: PoolLogger = { info: () => {}, warn: () => {}, error: () => {} }
 const healthLimitMs = 1000
+/** Thrown while a connection is prepared that has to begin with other parameters, which are known now. */
+const makeAnew = Object.assign(new Error('The connection is made anew with the settings of the session'), { databaseFailure: 'unsent' })
 const startLimitMs = 2000
 
 /**
@@ -106,18 +109,19 @@ export class DatabaseConnectionOptimizer {
    * @throws ORI_POOL_LARGER_THAN_SERVER; ORI_POOL_UNREACHABLE with `failFast`
    */
   async start (): Promise<void> {
+    if (this.#target.advice !== null) this.#logger.warn({}, `pool: ${this.#target.advice}`)
     this.pool.start()
     let room: { readonly most: number, readonly reserved: number }
     try {
       const atMs = this.#clock.monotonic() + startLimitMs
-      const { rows } = await this.#onLane<{ most: number, reserved: number }>(
-        "SELECT current_setting('max_connections')::int AS most, current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved", atMs)
-      room = rows[0]!
+      const { rows: [row] } = await this.#onLane<Record<'most' | 'superusers' | 'roles', string>>(
+        "SELECT current_setting('max_connections') AS most, current_setting('superuser_reserved_connections') AS superusers, coalesce(current_setting('reserved_connections', true), '0') AS roles", atMs)
+      room = { most: Number(row!.most), reserved: Number(row!.superusers) + Number(row!.roles) }
     } catch (error) {
-      const { host, port } = this.#target
-      const message = `The database at ${host}:${port} cannot be reached yet.`
-      if (this.#options.failFast) throw new errors.Unreachable(`${message} The rule: with failFast it must answer within ${startLimitMs} ms at the start. Start it first, or leave failFast out.`, { cause: error })
-      this.#logger.warn({ err: error }, `pool: ${message} The pool connects when it can`)
+      const message = this.#whyNot(error)
+      if (this.#options.failFast) throw new errors.Unreachable(`${message} The rule: with failFast it must answer within ${startLimitMs} ms at the start. Mend that first, or leave failFast out.`, { cause: error })
+      const withdrawal = withdrawalOf(error)
+      this.#logger[withdrawal === null ? 'warn' : 'error']({ err: error }, `pool: ${message} The pool connects when it can`)
       return
     }
     const wanted = this.pool.limit + 1
@@ -140,14 +144,14 @@ export class DatabaseConnectionOptimizer {
   /** Every value, where it comes from, and what the first connection showed. Holds no secret. */
   explain (): Explanation {
     const { origins, settings, client, environment, onConnect, ...values } = this.#options
-    const { mode, own, wanted } = this.#delivery
+    const { mode, own, wanted, kept } = this.#delivery
     return Object.freeze({
       preset: this.#options.preset,
       maxConnections: this.pool.limit + 1,
       pooler: this.#pooler,
       values: Object.freeze(Object.entries(values).map(([option, value]) => Object.freeze({ option, value, origin: origins[option] ?? 'default' }))),
       settings: Object.freeze(Object.entries(settings).map(([setting, value]) => Object.freeze({
-        setting, value, delivery: own.has(setting) ? 'set by the app' : value === null ? 'left to the server' : this.#notApplied.includes(setting) ? `${mode}, not applied` : wanted.has(setting) ? mode : 'none'
+        setting, value, delivery: own.has(setting) ? 'set by the app' : value === null ? 'left to the server' : kept.has(setting) ? `left to the server, which has its own (${kept.get(setting)})` : this.#notApplied.includes(setting) ? `${mode}, not applied` : wanted.has(setting) ? mode : 'none'
       }))),
       advice: this.#advice()
     })
@@ -171,6 +175,15 @@ export class DatabaseConnectionOptimizer {
     return this.#closed
   }
 
+  /** Why the first connection could not be had, as one or two sentences with the words of whoever said so. */
+  #whyNot (error: unknown): string {
+    const { host, port } = this.#target
+    const withdrawal = withdrawalOf(error)
+    return withdrawal === null
+      ? `The database at ${host}:${port} cannot be reached yet: ${firstCause(error)}.`
+      : `PostgreSQL at ${host}:${port} refuses: ${withdrawal.reason} (${withdrawal.code}: ${firstCause(error)}). ${withdrawal.remedy}.`
+  }
+
   async #check (): Promise<Health> {
     const { total, idle, waiting } = this.pool.stats()
     try {
@@ -185,22 +198,41 @@ export class DatabaseConnectionOptimizer {
 
   #onLane<R extends pg.QueryResultRow> (text: string, atMs: number): Promise<pg.QueryResult<R>> {
     const controller = new AbortController()
-    return this.#lane.query<R>({ text, idempotent: true, deadline: { atMs, signal: controller.signal } })
+    return this.#lane.query<R>({ text, types: asSent as pg.CustomTypesConfig, idempotent: true, deadline: { atMs, signal: controller.signal } })
   }
 
   #clientConfig (): pg.PoolConfig {
-    const { client, settings, connectTimeoutMs } = this.#options
-    const { parameters } = this.#target
-    const options = typeof parameters['options'] === 'string' ? parameters['options'] : undefined
+    const { settings, connectTimeoutMs } = this.#options
+    const config = this.#readClient()
+    const { password } = config
+    // Those of the environment, too.
+    const { options } = this.#target.parameters
     const { statement_timeout: limitMs } = settings
+    const own = Number(config.statement_timeout)
     // The server answers after statement_timeout; when not even that comes, the connection is dead.
-    const queryTimeout = limitMs === null || limitMs === 0 || Number(parameters['query_timeout']) > 0 ? {} : { query_timeout: limitMs + 1000 }
-    const own = Number(parameters['statement_timeout'])
-    if ('query_timeout' in queryTimeout && own > 0) queryTimeout.query_timeout = own + 1000
-    return { keepAlive: true, application_name: 'orientor', connectionTimeoutMillis: connectTimeoutMs, ...client, ...queryTimeout, ...withoutOptions(client), ...this.#delivery.startupConfig(options) }
+    const answerMs = limitMs === null || limitMs === 0 || Number(config.query_timeout) > 0 ? null : (own > 0 ? own : limitMs) + 1000
+    return {
+      keepAlive: true,
+      application_name: 'orientor',
+      connectionTimeoutMillis: connectTimeoutMs,
+      ...config,
+      ...typeof password === 'function' && { password: passwordOf(password) },
+      ...answerMs !== null && { query_timeout: answerMs },
+      ...this.#delivery.startupConfig(typeof options === 'string' ? options : undefined)
+    }
+  }
+
+  /** A file of a certificate may be gone for a moment, while it is renewed. */
+  #readClient (): pg.ClientConfig {
+    try {
+      return clientConfig(this.#options.client).config
+    } catch (error) {
+      throw unsent(error as Error)
+    }
   }
 
   async #prepare (client: pg.Client): Promise<void> {
+    if (await this.#delivery.decide(client, String(connectionParameters(client)['options'] ?? ''))) throw makeAnew
     const { onConnect } = this.#delivery
     if (onConnect !== null) await client.query(onConnect)
     if (this.#pooler === null) {
@@ -213,6 +245,7 @@ export class DatabaseConnectionOptimizer {
   }
 
   #refused (error: unknown): boolean {
+    if (error === makeAnew) return true
     if (!this.#delivery.refused(error)) return false
     this.#pooler = true
     this.#warn('a pooler refused the startup parameters')
@@ -231,8 +264,34 @@ export class DatabaseConnectionOptimizer {
   }
 }
 
-/** Options in a connection string would hide those beside it, which hold them too. */
-function withoutOptions ({ connectionString }: pg.ClientConfig): pg.ClientConfig {
-  if (connectionString === undefined) return {}
-  return { connectionString: connectionString.replace(/([?&])options=[^&]*&?/, '$1') }
+/** What the error that caused all others says. */
+function firstCause (error: unknown): string {
+  let first = error
+  for (let depth = 0; depth < 5; depth++) {
+    const { cause, errors: several } = first as { readonly cause?: unknown, readonly errors?: readonly unknown[] }
+    const next = cause ?? several?.[0]
+    if (!(next instanceof Error)) break
+    first = next
+  }
+  return (first as Error).message.replace(/\.$/, '')
+}
+
+type Password = Extract<pg.ClientConfig['password'], (...input: never[]) => unknown>
+
+/** The app's function for a password. While it fails, nothing was sent yet. */
+function passwordOf (ask: Password): Password {
+  return async (...parameters) => {
+    let password: unknown
+    try {
+      password = await ask(...parameters)
+    } catch (cause) {
+      throw unsent(new errors.PasswordFailed('failed', { cause }))
+    }
+    if (typeof password !== 'string') throw unsent(new errors.PasswordFailed(`answered with ${describe(password, true)}`, {}))
+    return password
+  }
+}
+
+function unsent (error: Error): Error {
+  return Object.assign(error, { databaseFailure: 'unsent' })
 }

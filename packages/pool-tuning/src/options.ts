@@ -3,14 +3,15 @@ import {
   callable, describe, durationMs, flag, integer, invalidOption, maxDelayMs, oneOf, optional, readOptions, rule, secretText, withDefault,
   type OptionRule, type OptionRules
 } from '@orientor/session-contract/core'
-import { detectPreset, presetEnvironment, presets, type Environment, type PresetName, type PresetValues } from './presets.js'
+import { refuseForeign } from './foreign-options.js'
+import { detectPreset, presetEnvironment, presets, presetSettings, type Environment, type PresetName, type PresetValues } from './presets.js'
 import { defaultSessionSettings, type Delivery, type SessionSettings } from './session-settings.js'
 
 /** Options of the plugin. Durations are in milliseconds; what is left out comes from the environment, the preset or the default, in this order. */
 export interface PoolTuningOptions {
   /** `postgres://user:password@host:port/database`. Default: what `client` and the PG* variables say. Never shown. */
   readonly connectionString?: string
-  /** Configuration of pg's client: `host`, `ssl`, `application_name`, `statement_timeout` … What it sets wins over `settings`. */
+  /** Configuration of pg's client: `host`, `ssl`, `password`, `statement_timeout` … What it sets wins over the connection string and over `settings`. */
   readonly client?: pg.ClientConfig
   /** The set of figures to begin with. Default is `auto`: `railway` where RAILWAY_ENVIRONMENT is set, else by NODE_ENV, else `base`. */
   readonly preset?: PresetName | 'auto'
@@ -40,7 +41,10 @@ export interface PoolTuningOptions {
   readonly connectRamp?: number
   /** What ends the transaction that a connection comes back with; `discard` also forgets the session state at every return. Default is `rollback`. */
   readonly resetOnReturn?: 'rollback' | 'commit' | 'discard'
-  /** Session settings by their names in PostgreSQL, merged over the defaults; null leaves one to the server. */
+  /**
+   * Session settings by their names in PostgreSQL, merged over the defaults; null leaves one to the server. Those of the planner (`effective_cache_size`, `random_page_cost`) have
+   * defaults with the preset `railway` only, and never replace what somebody set at the server.
+   */
   readonly settings?: Partial<SessionSettings>
   /** How settings reach the session. Default is `auto`. */
   readonly delivery?: Delivery
@@ -100,13 +104,13 @@ const rules: OptionRules<PoolTuningOptions> = {
 }
 
 const timeoutMs: OptionRule<number> = { ...durationMs({ min: 0 }), must: `a whole number of milliseconds from 100 to ${maxDelayMs}, or 0 for no limit`, accept: input => typeof input === 'number' && Number.isInteger(input) && (input === 0 || (input >= 100 && input <= maxDelayMs)) ? input : undefined }
-const orServer = <T>(inner: OptionRule<T>, fallback: T): OptionRule<T | null> => ({ ...inner, must: `${inner.must}, or null to leave it to the server`, fallback, required: false, accept: input => input === null ? null : inner.accept(input) })
+const orServer = <T>(inner: OptionRule<T>, fallback: T | null): OptionRule<T | null> => ({ ...inner, must: `${inner.must}, or null to leave it to the server`, fallback, required: false, accept: input => input === null ? null : inner.accept(input) })
 const settingRules: OptionRules<SessionSettings> = {
-  statement_timeout: orServer(timeoutMs, defaultSessionSettings.statement_timeout!),
-  lock_timeout: orServer(timeoutMs, defaultSessionSettings.lock_timeout!),
-  idle_in_transaction_session_timeout: orServer(timeoutMs, defaultSessionSettings.idle_in_transaction_session_timeout!),
-  effective_cache_size: orServer(rule('a size such as "256MB"', input => typeof input === 'string' && /^\d+(kB|MB|GB|TB)$/.test(input) ? input : undefined), defaultSessionSettings.effective_cache_size!),
-  random_page_cost: orServer(rule('a number from 0 to 100', input => typeof input === 'number' && input >= 0 && input <= 100 ? input : undefined), defaultSessionSettings.random_page_cost!)
+  statement_timeout: orServer(timeoutMs, defaultSessionSettings.statement_timeout),
+  lock_timeout: orServer(timeoutMs, defaultSessionSettings.lock_timeout),
+  idle_in_transaction_session_timeout: orServer(timeoutMs, defaultSessionSettings.idle_in_transaction_session_timeout),
+  effective_cache_size: orServer(rule('a size such as "256MB"', input => typeof input === 'string' && /^\d+(kB|MB|GB|TB)$/.test(input) ? input : undefined), defaultSessionSettings.effective_cache_size),
+  random_page_cost: orServer(rule('a number from 0 to 100', input => typeof input === 'number' && input >= 0 && input <= 100 ? input : undefined), defaultSessionSettings.random_page_cost)
 }
 
 /** Smallest sensible duration in milliseconds: what is below was meant in seconds. */
@@ -119,13 +123,15 @@ const meantInSeconds: Readonly<Record<string, number>> = { timeoutMs: 250, recyc
  */
 export function resolveOptions (input: unknown): ResolvedPoolOptions {
   const given = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>
+  refuseForeign(given, '')
+  if (typeof given['client'] === 'object' && given['client'] !== null) refuseForeign(given['client'] as Record<string, unknown>, 'client.')
   refuseSeconds(given)
   if (typeof given['settings'] === 'object' && given['settings'] !== null) refuseSeconds(given['settings'] as Record<string, unknown>)
   const { connectionString, ...read } = readOptions<PoolTuningOptions>('@orientor/pool-tuning', input, rules)
-  const settings = readOptions<SessionSettings>('pool-tuning, settings', read.settings, settingRules)
   const environment = read.environment ?? process.env
   const detected = read.preset === 'auto' ? detectPreset(environment) : { preset: read.preset!, origin: given['preset'] === undefined ? 'default' : 'option' }
   const { preset } = detected
+  const settings = readOptions<SessionSettings>('pool-tuning, settings', { ...presetSettings[preset], ...withoutUndefined(read.settings!) }, settingRules)
 
   const origins: Record<string, Origin> = { preset: detected.origin }
   const fromEnvironment = presetEnvironment(preset, environment)
@@ -142,9 +148,16 @@ export function resolveOptions (input: unknown): ResolvedPoolOptions {
   const minConnections = read.minConnections ?? Math.min(1, figures.size)
   if (minConnections > figures.size) throw invalidOption('@orientor/pool-tuning', `option "minConnections" must not be above size (${figures.size}); received ${minConnections}. Raise size, or keep fewer connections open.`)
   const connectTimeoutMs = Math.min(read.connectTimeoutMs!, figures.timeoutMs)
+  if (connectionString !== undefined && read.client!.connectionString !== undefined) {
+    throw invalidOption('@orientor/pool-tuning', 'the options "connectionString" and "client.connectionString" exclude each other; received both. Give one of them up.')
+  }
   const client = connectionString === undefined ? read.client! : { ...read.client, connectionString }
   // ResolvedPoolOptions has every key: those with a rule and a default, and those settled above.
   return Object.freeze({ ...read, ...figures, client, environment, preset, settings, minConnections, connectTimeoutMs, origins: Object.freeze(origins) }) as unknown as ResolvedPoolOptions
+}
+
+function withoutUndefined<T extends object> (settings: T): Partial<T> {
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as Partial<T>
 }
 
 function refuseSeconds (given: Readonly<Record<string, unknown>>): void {

@@ -1,4 +1,5 @@
 import { describe, invalidOption } from '@orientor/session-contract/core'
+import type { SessionSettings } from './session-settings.js'
 
 /** Named sets of figures for where a service runs. */
 export type PresetName = 'base' | 'railway' | 'production' | 'development'
@@ -22,6 +23,14 @@ export const presets: Readonly<Record<PresetName, PresetValues>> = Object.freeze
   railway: { ...base, size: 3, overflow: 7, timeoutMs: 20_000 },
   production: { ...base, size: 8, overflow: 15, recycleMs: 7_200_000 },
   development: { ...base, size: 3, overflow: 5, leakTraceAfterMs: 10_000 }
+})
+
+/** Session settings that a preset adds to the defaults: those of a small managed server on SSD. */
+export const presetSettings: Readonly<Record<PresetName, Partial<SessionSettings>>> = Object.freeze({
+  base: {},
+  railway: { effective_cache_size: '256MB', random_page_cost: 1.1 },
+  production: {},
+  development: {}
 })
 
 /** Environment variables by name. */

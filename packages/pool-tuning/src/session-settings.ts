@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { asSent, databaseFailureOf, isOutage } from '@orientor/session-contract/core'
 
 /** Session settings by their names in PostgreSQL; null for one that is left to the server. Durations in milliseconds, 0 for no limit. */
 export interface SessionSettings {
@@ -14,14 +15,16 @@ export const defaultSessionSettings: SessionSettings = Object.freeze({
   statement_timeout: 30_000,
   lock_timeout: 10_000,
   idle_in_transaction_session_timeout: 60_000,
-  effective_cache_size: '256MB',
-  random_page_cost: 1.1
+  effective_cache_size: null,
+  random_page_cost: null
 })
 
 /** How settings reach the session; see SettingsDelivery. */
 export type Delivery = 'auto' | 'startup' | 'set' | 'transaction' | 'role'
 
 type Name = keyof SessionSettings
+/** What the planner reckons with: a guess about the machine, which whoever set up the server knows better. */
+const plannerNames: ReadonlySet<Name> = new Set<Name>(['effective_cache_size', 'random_page_cost'])
 const startupNames: ReadonlySet<Name> = new Set<Name>(['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'])
 
 /** What the first connection showed. */
@@ -40,10 +43,16 @@ export interface Verification {
  * - `transaction`: by SET LOCAL at the beginning of `transact()`; safe behind every pooler
  * - `role`: not at all; the database owner writes them once with ALTER ROLE
  * - `auto`: `startup`, and `transaction` from the moment a pooler shows itself
+ *
+ * What the planner reckons with is brought only where the server has its built-in default (`pg_settings.source`): a value that anybody set, in the server's files, for
+ * the database or for the role, stays. The first connection finds that out.
  */
 export class SettingsDelivery {
-  readonly #wanted: ReadonlyMap<Name, string>
+  readonly #wanted: Map<Name, string>
   readonly #own: ReadonlySet<string>
+  readonly #kept = new Map<string, string>()
+  /** Of which it is not known yet whether the server has a value of its own. */
+  readonly #undecided: Set<Name>
   readonly #auto: boolean
   #mode: Exclude<Delivery, 'auto'>
 
@@ -65,6 +74,7 @@ export class SettingsDelivery {
     }
     this.#wanted = wanted
     this.#own = own
+    this.#undecided = new Set([...wanted.keys()].filter(name => plannerNames.has(name)))
   }
 
   get mode (): Exclude<Delivery, 'auto'> {
@@ -80,12 +90,39 @@ export class SettingsDelivery {
     return this.#wanted
   }
 
+  /** Settings that somebody set at the server, so that they stay, by name, with where: `configuration file`, `database`, `user` … */
+  get kept (): ReadonlyMap<string, string> {
+    return this.#kept
+  }
+
+  /**
+   * Finds out, on a connection that was made without them, which of the planner's settings the server has a value of its own for.
+   *
+   * @param options - that the connection was made with
+   * @returns whether it should be made anew, since it lacks what it is to begin with: so do all that were on their way meanwhile
+   */
+  async decide (client: pg.ClientBase, options: string): Promise<boolean> {
+    if (this.#undecided.size > 0) this.#learn(await sourcesOf(client, [...this.#undecided]))
+    return this.#mode === 'startup' && [...this.#wanted.keys()].some(name => plannerNames.has(name) && !options.includes(`-c ${name}=`))
+  }
+
+  #learn (sources: ReadonlyMap<string, string>): void {
+    for (const name of this.#undecided) {
+      const source = sources.get(name) ?? 'not known'
+      if (source === 'default') continue
+      this.#kept.set(name, source)
+      this.#wanted.delete(name)
+    }
+    this.#undecided.clear()
+  }
+
   /** The part of a client's configuration that carries the settings; empty unless delivered at startup. */
   startupConfig (options: string | undefined): pg.ClientConfig {
     if (this.#mode !== 'startup') return {}
     const config: Record<string, unknown> = {}
     const flags = options === undefined || options === '' ? [] : [options]
     for (const [name, value] of this.#wanted) {
+      if (this.#undecided.has(name)) continue
       // pg leaves a 0 out of the startup message.
       if (startupNames.has(name) && value !== '0') config[name] = Number(value)
       else flags.push(`-c ${name}=${value.replace(/[\\ ]/g, '\\$&')}`)
@@ -125,12 +162,12 @@ export class SettingsDelivery {
     const sent = this.#mode === 'startup' || this.#mode === 'set' ? [...this.#wanted] : []
     const columns = sent.flatMap(([name, value], index) => [`current_setting('${name}') AS is_${index}`, `set_config('${name}', '${value.replaceAll("'", "''")}', true) AS want_${index}`])
     // set_config(…, true) ends with the statement; it only spells the wanted value as the server does.
-    const { rows: [row] } = await client.query<Record<string, unknown>>(`SELECT ${['pg_backend_pid() AS pid', ...columns].join(', ')}`)
+    const { rows: [row] } = await client.query<Record<string, string>>({ text: `SELECT ${['pg_backend_pid()::text AS pid', ...columns].join(', ')}`, types: asSent as pg.CustomTypesConfig })
     const notApplied = new Map<string, string>()
     sent.forEach(([name], index) => {
-      if (row![`is_${index}`] !== row![`want_${index}`]) notApplied.set(name, String(row![`is_${index}`]))
+      if (row![`is_${index}`] !== row![`want_${index}`]) notApplied.set(name, row![`is_${index}`]!)
     })
-    const pooled = announcedPid !== null && row!['pid'] !== announcedPid
+    const pooled = announcedPid !== null && Number(row!['pid']) !== announcedPid
     if (this.#auto && (pooled || notApplied.size > 0)) this.#mode = 'transaction'
     return { pooled, notApplied }
   }
@@ -138,5 +175,18 @@ export class SettingsDelivery {
   #statements (verb: 'SET' | 'SET LOCAL'): string | null {
     if (this.#wanted.size === 0) return null
     return [...this.#wanted].map(([name, value]) => `${verb} ${name} = '${value.replaceAll("'", "''")}'`).join('; ')
+  }
+}
+
+/** Where the values in force come from, by name. A server that does not tell is asked no more. */
+async function sourcesOf (client: pg.ClientBase, names: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  try {
+    const { rows } = await client.query<{ name: string, source: string }>({
+      text: 'SELECT name, source FROM pg_catalog.pg_settings WHERE name = ANY ($1)', values: [names], types: asSent as pg.CustomTypesConfig
+    })
+    return new Map(rows.map(({ name, source }) => [name, source]))
+  } catch (error) {
+    if (isOutage(databaseFailureOf(error))) throw error
+    return new Map()
   }
 }

@@ -47,6 +47,8 @@ type Lent = Member<PgConnection>
 
 /** A prepared statement that is not there, or is there already: the session is not the one that this client thinks. */
 const misnamed: ReadonlySet<unknown> = new Set(['26000', '42P05'])
+/** A connection is made anew when its parameters are refused, and when the first one showed what they have to be. */
+const mostAttempts = 3
 const resetTexts = { rollback: 'ROLLBACK', commit: 'COMMIT', discard: 'DISCARD ALL' } as const
 const noop = (): void => {}
 
@@ -154,7 +156,7 @@ export class TunedPool extends pg.Pool {
   }
 
   async #open (lost: (connection: PgConnection) => void, signal: AbortSignal, resetText: string): Promise<PgConnection> {
-    for (let again = false; ; again = true) {
+    for (let attempt = 1; ; attempt++) {
       const client = newClient(this, this.#ports.config())
       const connection = new PgConnection(client, resetText, error => { this.#outdated(error) })
       // For life, and before the first byte: a backend may die at any moment, lent or not.
@@ -169,7 +171,7 @@ export class TunedPool extends pg.Pool {
         return connection
       } catch (error) {
         cut()
-        if (!again && this.#ports.onRefused(error)) continue
+        if (attempt < mostAttempts && this.#ports.onRefused(error)) continue
         throw unsent(error)
       } finally {
         signal.removeEventListener('abort', cut)

@@ -52,7 +52,7 @@ t.test('fastify.pg keeps the face of @fastify/postgres', async t => {
 t.test('session settings are in force, and the values of the app win', async t => {
   const { app } = await setup(t, { client: { lock_timeout: 1234, options: '-c random_page_cost=3' } })
   const { rows } = await app.pg.query("SELECT current_setting('statement_timeout') s, current_setting('lock_timeout') l, current_setting('idle_in_transaction_session_timeout') i, current_setting('effective_cache_size') e, current_setting('random_page_cost') r")
-  t.same(rows, [{ s: '30s', l: '1234ms', i: '1min', e: '256MB', r: '3' }])
+  t.same(rows, [{ s: '30s', l: '1234ms', i: '1min', e: '4GB', r: '3' }])
   const explained = app.poolTuning.explain()
   t.equal(explained.pooler, false)
   t.equal(explained.settings.find(({ setting }) => setting === 'lock_timeout')?.delivery, 'set by the app')

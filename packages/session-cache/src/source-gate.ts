@@ -52,6 +52,8 @@ export class SourceGate {
   #era = 0
   /** Whom the next probe asks for. The last one who was turned away, so that no single user can keep the circuit open. */
   #candidate: LoadRequest | null = null
+  /** Why the source could not be asked the last time; undefined when it did not say. */
+  #failure: unknown
   #timer: Timer | null = null
   #stopped = false
 
@@ -78,7 +80,7 @@ export class SourceGate {
   refuse (request: LoadRequest): SourceUnavailable {
     this.#refusals++
     this.#candidate = request
-    return new SourceUnavailable('The source of users failed repeatedly and is being probed')
+    return new SourceUnavailable('The source of users failed repeatedly and is being probed', this.#failure === undefined ? {} : { cause: this.#failure })
   }
 
   stats (): GateStats {
@@ -96,7 +98,7 @@ export class SourceGate {
     try {
       replies = callSource(this.#parts.source(), batch, deadline)
     } catch (error) {
-      this.#note(!(error instanceof SourceUnavailable), batch[0]!)
+      this.#note(this.#isAnswer(error), batch[0]!)
       throw error
     }
     const era = this.#era
@@ -111,8 +113,8 @@ export class SourceGate {
     deadline.signal.addEventListener('abort', () => { tell(false) }, { once: true })
     for (const reply of replies) {
       reply.then(() => { tell(true) }, (error: unknown) => {
-        if (error instanceof SourceUnavailable) unavailable()
-        else tell(true)
+        if (this.#isAnswer(error)) tell(true)
+        else unavailable()
       })
     }
     return replies
@@ -137,6 +139,7 @@ export class SourceGate {
     this.#era++
     this.#results = 0
     this.#candidate = null
+    this.#failure = undefined
     this.#timer?.cancel()
     if (channels.gate.hasSubscribers) channels.gate.publish({ state: 'closed' })
   }
@@ -159,10 +162,17 @@ export class SourceGate {
     try {
       // With the identity that was refused: without it a user who has no row yet could be had from the provider only, which may be down as well.
       const [reply] = callSource(this.#parts.source(), [{ ...this.#candidate!, force: false }], deadline)
-      reply!.then(() => { end(true) }, (error: unknown) => { end(!(error instanceof SourceUnavailable)) })
+      reply!.then(() => { end(true) }, (error: unknown) => { end(this.#isAnswer(error)) })
     } catch (error) {
-      end(!(error instanceof SourceUnavailable))
+      end(this.#isAnswer(error))
     }
+  }
+
+  /** A defect is an answer: the source is there. */
+  #isAnswer (error: unknown): boolean {
+    if (!(error instanceof SourceUnavailable)) return true
+    this.#failure = error
+    return false
   }
 }
 

@@ -1,11 +1,15 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { UserChange, WatchedTable } from '@orientor/session-contract/core'
-import { ManualClock, startPgBouncer, until, withoutPgBouncer } from '@orientor/test-kit'
+import { makeCertificate, ManualClock, startPgBouncer, until, withoutPgBouncer } from '@orientor/test-kit'
 import pg from 'pg'
 import t from 'tap'
 import { announcementOf, changeOf } from '../src/coherence/announcement.js'
+import type { BusNews } from '../src/core.js'
 import { postgresBus, triggerSql } from '../src/postgres.js'
 import { busConformance, memoryBus, MemoryHub, type BusHarness } from '../src/testing.js'
-import { announced, database, hashOf, people } from './fixtures/watched-database.js'
+import { announced, database, hashOf, patient, people } from './fixtures/watched-database.js'
 
 t.test('the bus in memory', async t => {
   for (const { title, run } of busConformance) {
@@ -30,6 +34,44 @@ t.test('the bus in memory', async t => {
       })
     })
   }
+})
+
+t.test('what stands beside the connection string of a bus counts, and what the string names is read for every connection', async t => {
+  const { directUrl, make, sql, url } = await database(t)
+  const wrong = new URL(url)
+  const { password } = wrong
+  wrong.password = 'of-the-string'
+  wrong.search = '?sslmode=require&schema=app'
+  let asked = 0
+  const news: BusNews[] = []
+  const bus = postgresBus({
+    ...patient,
+    connection: {
+      connectionString: wrong.href,
+      ssl: false,
+      password: async () => {
+        asked++
+        return password
+      }
+    }
+  })
+  t.teardown(() => bus.close())
+  await bus.start({ watches: [people], report: one => { news.push(one) } })
+  t.match(bus.status(), { trusted: true })
+  t.match(news, [{ level: 'warn', message: /"schema", which Prisma reads/ }, { message: /trusted/ }])
+  t.ok(asked >= 2, 'the one that listens, and the one that installs')
+  const before = asked
+  await sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'orientor-bus/%' AND datname = current_database()")
+  await until('it is dialled again', () => asked > before && bus.status().trusted)
+
+  const folder = mkdtempSync(join(tmpdir(), 'orientor-bus-'))
+  t.teardown(() => { rmSync(folder, { recursive: true }) })
+  writeFileSync(join(folder, 'authority.pem'), makeCertificate({ commonName: 'a' }).certificate)
+  const withFile = make({ listenUrl: `${directUrl}?sslmode=verify-full&sslrootcert=${join(folder, 'authority.pem')}` })
+  await withFile.start({ watches: [people], report: () => {} })
+  t.match(withFile.status(), { trusted: false, reason: /refuses the connection that listens: the server speaks no TLS \(TLS\)\. Turn/ })
+  rmSync(join(folder, 'authority.pem'))
+  await until('the file is missed', () => /names a file that cannot be read: sslrootcert=.*authority\.pem \(ENOENT\)/.test(withFile.status().reason))
 })
 
 t.test('the bus over PostgreSQL', async t => {
@@ -207,12 +249,16 @@ t.test('a bus over PostgreSQL', async t => {
     t.throws(() => postgresBus({ listenUrl: 'postgres://x', channel: 'a b' }), { message: /option "channel"/ })
     t.throws(() => postgresBus({ listenUrl: 'postgres://x', heartbeatIntervalMs: 100 }), { message: /from 200/ })
     t.throws(() => postgresBus({ listenUrl: 'postgres://user:secret@host/db', connection: {} }), { message: /^(?!.*secret)/ })
+    t.throws(() => postgresBus({ listenUrl: 'postgres://u:secret@h1,h2/db' }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /"listenUrl" names several hosts(?!.*secret)/ })
+    t.throws(() => postgresBus({ connection: { connectionString: 'postgres://h/db?sslrootcert=/nowhere' } }), { message: /"connection" names a file that cannot be read: sslrootcert=\/nowhere/ })
     await t.rejects(postgresBus({ listenUrl: 'postgres://x' }).start({ watches: [], report: () => {} }), { message: /nothing to watch/ })
     const bad = [{ table: 't'.repeat(64) }, { table: '' }, { subject: 7 }, { issuer: {} }, { issuer: 'i\0' }, { schema: null }, { revision: undefined }, { columns: 'email' }, { columns: ['ü'.repeat(32)] }, { harmlessTriggers: 'x' }, { harmlessTriggers: [null] }] as unknown as Array<Partial<WatchedTable>>
     for (const part of bad) {
       const watches = [{ ...people, ...part }]
       t.throws(() => postgresBus({ listenUrl: 'postgres://x', watches }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /option "watches" must be a list of tables .* at most 63 bytes/ }, JSON.stringify(part))
       t.throws(() => triggerSql(watches), { code: 'ORI_CONTRACT_INVALID_OPTION' })
+      t.throws(() => postgresBus({ listenUrl: 'postgres://u:secret@h1,h2/db' }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /"listenUrl" names several hosts(?!.*secret)/ })
+      t.throws(() => postgresBus({ connection: { connectionString: 'postgres://h/db?sslrootcert=/nowhere' } }), { message: /"connection" names a file that cannot be read: sslrootcert=\/nowhere/ })
       await t.rejects(postgresBus({ listenUrl: 'postgres://x' }).start({ watches, report: () => {} }), { code: 'ORI_CONTRACT_INVALID_OPTION', message: /what the source watches must be a list of tables/ })
     }
   })

@@ -77,7 +77,7 @@ t.test('while it is open everybody is turned away at once, and the source is ask
   const { source, gate, ask, fail } = bundle()
   await fail(5)
   const before = source.calls.length
-  for (const result of await ask('bob', 'eve')) t.match(result, { status: 'rejected', reason: { code: 'ORI_SOURCE_UNAVAILABLE', retryAfterMs: 1000 } })
+  for (const result of await ask('bob', 'eve')) t.match(result, { status: 'rejected', reason: { code: 'ORI_SOURCE_UNAVAILABLE', retryAfterMs: 1000, cause: down } }, 'and told why')
   t.equal(source.calls.length, before)
   t.match(gate.stats(), { circuitRefusals: 2, circuitProbes: 1 })
 })

@@ -1,12 +1,16 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { ManualClock } from '@orientor/test-kit'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeCertificate, ManualClock } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
-  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, ratio, readOptions, rule, secretText, sessionKey, sessionKeyHash,
-  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
+  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, ratio, readConnection, readOptions, rule, secretText, sessionKey,
+  sessionKeyHash, sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals,
+  withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome
 } from '../src/core.js'
 
@@ -365,6 +369,66 @@ t.test('a refusal is logged when it begins, once a minute while it lasts, and wh
   t.ok(withdrawals.of('reading') !== null && withdrawals.of('writing') !== null)
   withdrawals.answered('writing')
   t.equal(withdrawals.of('writing'), null)
+})
+
+/** A connection string as node-postgres parses it, as far as the tests go; with its files, and with a default for each part. */
+function parsed (text: string): object {
+  const { username, password, hostname, port, pathname, searchParams } = new URL(text)
+  const query = Object.fromEntries(searchParams)
+  if (query['sslnegotiation'] === 'odd') throw new Error('Invalid sslnegotiation value: "odd".')
+  const read = (name: string): object => query[name] === undefined ? {} : { [{ sslrootcert: 'ca', sslcert: 'cert', sslkey: 'key' }[name]!]: readFileSync(query[name]!, 'utf8') }
+  const ssl = query['sslmode'] === 'disable' ? false : searchParams.size > 0 ? { ...read('sslrootcert'), ...read('sslcert'), ...read('sslkey'), mode: query['sslmode'] } : undefined
+  return { user: username, password, host: hostname, port: Number(port || 5432), database: pathname.slice(1) || username, ssl, sslnegotiation: query['sslnegotiation'], options: query['options'], statement_timeout: false, other: 1 }
+}
+
+t.test('of a configuration with a connection string, what stands beside the string counts, and the rest comes from it', async t => {
+  const read = (given: object) => readConnection({ ...given }, parsed)
+  t.strictSame(read({ host: 'h', ssl: undefined }), { kind: 'read', config: { host: 'h' }, advice: null })
+  const connectionString = 'postgres://u:p@h:1/d'
+  const whole = { user: 'u', password: 'p', host: 'h', port: 1, database: 'd', statement_timeout: false }
+  t.strictSame(read({ connectionString }), { kind: 'read', config: whole, advice: null })
+  const password = async (): Promise<string> => 'token'
+  const beside = { password, user: 'v', ssl: { ca: 'x' }, keepAlive: false, host: undefined }
+  t.strictSame(read({ connectionString, ...beside }), { kind: 'read', config: { ...whole, password, user: 'v', ssl: { ca: 'x' }, keepAlive: false }, advice: null })
+  t.match(read({ connectionString: 'postgres://u:p@h', user: 'v' }), { config: { user: 'v', database: undefined } }, 'a database that is called as the user')
+  t.match(read({ connectionString: 'postgres://u:p@h', user: 'v', database: 'e' }), { config: { database: 'e' } })
+  t.match(read({ connectionString: `${connectionString}?sslmode=require`, ssl: false }), { config: { ssl: false } })
+  for (const query of ['sslrootcert=system', 'sslmode=require&sslrootcert=system', 'sslrootcert=system&sslmode=verify-full&options=-c%20x%3D1']) {
+    t.match(read({ connectionString: `${connectionString}?${query}` }), { config: { ssl: { mode: 'verify-full', ca: undefined } } }, query)
+  }
+  t.match(read({ connectionString: `${connectionString}?schema=app` }), { advice: /"schema", which Prisma reads.*options=-c%20search_path%3Dapp/ })
+  t.match(read({ connectionString: `${connectionString}?schema=public` }), { advice: null })
+})
+
+t.test('a connection string that cannot be used is refused in words that do not show it', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'orientor-contract-'))
+  t.teardown(() => { rmSync(folder, { recursive: true }) })
+  const [one, two] = [makeCertificate({ commonName: 'one' }), makeCertificate({ commonName: 'two' })]
+  for (const [name, content] of Object.entries({ 'one.pem': one.certificate, 'one.key': one.key, 'two.key': two.key, 'text.pem': 'x' })) writeFileSync(join(folder, name), content)
+  const path = (name: string): string => join(folder, name)
+  const at = 'postgres://u:hunter2@h/d'
+  const flaws: ReadonlyArray<readonly [string, object, RegExp]> = [
+    ['mysql://u:hunter2@h/d', {}, /^does not begin with/],
+    ['postgres://u:hun#ter2@h/d', {}, /^has a bare "#"/],
+    ['postgres://u:hun%ter2@h d/d', {}, /^cannot be parsed\. Special characters/],
+    ['postgres://u:hunter2@h1:1,h2:2/d', {}, /^names several hosts/],
+    [`${at}?host=h1,h2`, {}, /^names several hosts/],
+    [`${at}?sslrootcert=system&sslmode=disable`, {}, /^has sslrootcert=system and sslmode=disable, which exclude each other/],
+    [`${at}?sslnegotiation=direct`, { ssl: false }, /^has sslnegotiation=direct, and "ssl" beside it is false: they exclude each other/],
+    [`${at}?sslnegotiation=odd`, {}, /^is refused by node-postgres: Invalid sslnegotiation value: "odd"\.$/],
+    [`${at}?sslrootcert=${path('none')}`, {}, /^names a file that cannot be read: sslrootcert=.*none \(ENOENT\)/],
+    [`${at}?sslrootcert=${path('text.pem')}`, {}, /^names a file that holds no certificate: sslrootcert=.*text\.pem/],
+    [`${at}?sslcert=${path('one.pem')}&sslkey=${path('two.key')}`, {}, /^names a certificate and a key that cannot be used/]
+  ]
+  for (const [connectionString, beside, flaw] of flaws) {
+    const reading = readConnection({ connectionString, ...beside }, parsed)
+    t.match(reading, { kind: 'refused', flaw }, String(flaw))
+    t.notMatch(JSON.stringify(reading), /hun[#%]?ter2/)
+  }
+  t.match(readConnection({ connectionString: `${at}?sslcert=${path('one.pem')}&sslkey=${path('one.key')}` }, parsed), { kind: 'read' })
+  t.match(readConnection({ connectionString: 'postgres://u:hun,ter2@h/d' }, parsed), { kind: 'read' }, 'a comma of a password')
+  t.match(readConnection({ connectionString: at }, () => ({ port: NaN })), { flaw: /port/ })
+  t.match(readConnection({ connectionString: '/var/run/postgresql d' }, () => ({ host: '/var/run/postgresql', database: 'd', port: 5432 })), { config: { host: '/var/run/postgresql' } })
 })
 
 t.test('options are read by their rules into a frozen whole', async t => {

@@ -35,8 +35,7 @@ async function answering (outcome: SessionOutcome | Error | Promise<SessionOutco
   const app = Fastify()
   app.register(plugin(fastify => { sessionHub(fastify, options) }))
   app.register(fills('identify', () => identity))
-  // That no plugin resolves users is the hub's own to say.
-  if (!('kind' in outcome && outcome.kind === 'identified')) app.register(fills('resolve', () => { if (outcome instanceof Error) throw outcome; return outcome }))
+  app.register(fills('resolve', () => { if (outcome instanceof Error) throw outcome; return outcome }))
   routes(app)
   await app.ready()
   return app
@@ -158,7 +157,7 @@ t.test('what a slot answers that is neither identity nor outcome is a defect tha
     ['identify', { kind: 'refused', error: null, description: 'no', status: 200 }], ['identify', { kind: 'refused', error: null, description: 'no', status: 302 }],
     ['identify', { kind: 'refused', error: null, description: 'no' }], ['identify', { kind: 'refused', error: 'insufficient_scope', description: 'no' }], ['identify', { kind: 'refused', error: 'invalid_token' }],
     ['identify', { kind: 'unavailable', retryAfterMs: NaN }], ['identify', { get kind () { throw new Error('a getter') } }],
-    ['resolve', undefined], ['resolve', { kind: 'usr' }], ['resolve', Promise.resolve(null)], ['resolve', { kind: 'identified' }], ['resolve', { kind: 'user' }], ['resolve', { kind: 'user', user: null }],
+    ['resolve', undefined], ['resolve', { kind: 'usr' }], ['resolve', Promise.resolve(null)], ['resolve', { kind: 'user' }], ['resolve', { kind: 'user', user: null }],
     ['resolve', identity], ['resolve', { then: (settle: (value: unknown) => void) => { settle(5) } }]
   ]
   for (const [slot, answer] of junk) {

@@ -1,5 +1,5 @@
 import {
-  databaseFailureOf, pause, sourceFailureOf, SourceUnavailable, StatementNames, withinDeadline, Withdrawals, type Clock, type Deadline, type PoolLike,
+  asSent, databaseFailureOf, pause, sourceFailureOf, SourceUnavailable, StatementNames, withinDeadline, Withdrawals, type Clock, type Deadline, type PoolLike,
   type SessionKey, type WatchedTable, type Withdrawal
 } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
@@ -38,7 +38,6 @@ const silent = { error: (): void => {}, info: (): void => {} }
 const mostRetries = 5
 const firstBackoffMs = 10
 const factsStatement = statement('facts', tableFactsSql)
-const asSent = { getTypeParser: () => (text: string): string => text }
 
 /**
  * The users table in PostgreSQL (14 or later). A statement that lost against another transaction (serialization failure, deadlock, lock

@@ -1,3 +1,4 @@
+export { makeCertificate, type Authority, type Certificate, type CertificateOptions } from './certificates.js'
 export { freePort } from './free-port.js'
 export { ManualClock } from './manual-clock.js'
 export { startPgBouncer, withoutPgBouncer } from './pgbouncer.js'

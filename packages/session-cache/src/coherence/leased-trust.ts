@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '@orientor/session-contract/core'
+import { UnusableConnection } from './unusable-connection.js'
 import type { LeaseTimes } from './lease-times.js'
 import type { Instant, Trust } from './trust.js'
 
@@ -147,9 +148,9 @@ export class LeasedTrust implements Trust {
         taken: (n, finding) => { if (isCurrent()) this.#note(n, finding) },
         down: (reason, retryAfterMs) => { if (isCurrent()) this.#lose(reason, retryAfterMs) }
       })
-    } catch {
+    } catch (error) {
       // Nothing that it has to read, such as the file of a certificate, may end the process: it may be there the next time.
-      this.#lose('A connection could not be prepared')
+      this.#lose(error instanceof UnusableConnection ? error.message : 'A connection could not be prepared')
       return
     }
     this.#line = line

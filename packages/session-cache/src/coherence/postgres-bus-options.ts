@@ -2,6 +2,7 @@ import {
   callable, clockObject, flag, invalidOption, objectWith, optional, readOptions, rule, secretText, systemClock, withDefault,
   type Clock, type OptionRule, type OptionRules, type WatchedTable
 } from '@orientor/session-contract/core'
+import { readClientConfig } from './client-config.js'
 import { checkLeaseTimes, leaseTimeRules } from './lease-times.js'
 import { watchedTables } from './watched-tables.js'
 
@@ -9,7 +10,7 @@ import { watchedTables } from './watched-tables.js'
 export interface PostgresBusOptions {
   /** Connection string of a direct connection, past any pooler. This or `connection`. */
   readonly listenUrl?: string
-  /** The same as the `Client` of node-postgres takes it. */
+  /** The same as the `Client` of node-postgres takes it; what stands beside a connection string in it counts. */
   readonly connection?: object
   /** H: how often a heartbeat is sent. Default is 1000. */
   readonly heartbeatIntervalMs?: number
@@ -42,6 +43,8 @@ export const owner = '@orientor/session-cache/postgres'
 /** The options with every default in place. */
 export interface PostgresBusSettings extends Required<Omit<PostgresBusOptions, 'listenUrl' | 'connection' | 'watches'>> {
   readonly connection: object
+  /** What the connection string says and node-postgres does not hear; null when there is no such thing. */
+  readonly advice: string | null
   /** null: what the source says. */
   readonly watches: readonly WatchedTable[] | null
 }
@@ -77,5 +80,8 @@ export function resolveBusOptions (options: PostgresBusOptions): PostgresBusSett
   const read = readOptions<Input>(owner, options, rules) as Input & PostgresBusSettings
   if ((read.listenUrl === undefined) === (read.connection === undefined)) throw invalidOption(owner, 'give either "listenUrl" or "connection".')
   checkLeaseTimes(owner, read)
-  return Object.freeze({ ...read, connection: read.connection ?? { connectionString: read.listenUrl! }, watches: read.watches ?? null })
+  const connection = read.connection ?? { connectionString: read.listenUrl! }
+  const reading = readClientConfig(connection)
+  if (reading.kind === 'refused') throw invalidOption(owner, `the connection string given as "${read.listenUrl === undefined ? 'connection' : 'listenUrl'}" ${reading.flaw}`)
+  return Object.freeze({ ...read, connection, advice: reading.advice, watches: read.watches ?? null })
 }

@@ -76,11 +76,12 @@ class PostgresBus implements InvalidationBus {
   }
 
   async start ({ watches, report }: BusStart): Promise<void> {
-    const { channel, clock, columnLists, heartbeatTimeoutMs, installTriggers } = this.#settings
+    const { advice, channel, clock, columnLists, heartbeatTimeoutMs, installTriggers } = this.#settings
     const tables = this.#settings.watches ?? watches
     if (tables.length === 0) throw invalidOption(owner, 'there is nothing to watch: the source names no tables. Give the option "watches".')
     this.#triggers = triggersFor(checked(tables), channel, columnLists)
     this.#report = report
+    if (advice !== null) report({ level: 'warn', message: `session bus: ${advice}` })
     if (installTriggers) this.#installer = new TriggerInstaller({ connection: this.#settings.connection, triggers: this.#triggers, withinMs: heartbeatTimeoutMs })
     await new Promise<void>(resolve => {
       const patience = clock.setTimer(resolve, startPatienceMs)

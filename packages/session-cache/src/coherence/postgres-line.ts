@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { Socket } from 'node:net'
-import { databaseFailureOf, quotedName, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
+import { asSent, databaseFailureOf, quotedName, withdrawalOf, type UserChange } from '@orientor/session-contract/core'
 import pg from 'pg'
 import { errors } from '../errors.js'
 import { heartbeatSql, watchedOf } from '../sql/heartbeat.js'
 import { soughtTables, tableFactsOf, tableFactsSql } from '../sql/table-facts.js'
 import type { TriggerSet } from '../sql/trigger-set.js'
 import { changeOf } from './announcement.js'
+import { clientConfig } from './client-config.js'
 import type { Line, LineReports } from './leased-trust.js'
 import { missingColumns } from './missing-columns.js'
 import { judgeTriggers } from './trigger-check.js'
@@ -47,7 +48,6 @@ const farewellMs = 500
 /** How many turns of the event loop the reading of what has arrived may take. */
 const mostTurns = 1000
 
-const asSent = { getTypeParser: () => (text: string): string => text }
 type Row = Readonly<Record<string, string | null>>
 
 /**
@@ -68,7 +68,9 @@ export class PostgresLine implements Line {
 
   constructor (options: PostgresLineOptions) {
     this.#options = options
-    this.#client = new pg.Client({ ...options.connection, keepAlive: true, stream: () => this.#socket })
+    this.#client = new pg.Client({ ...clientConfig(options.connection), keepAlive: true, stream: () => this.#socket })
+    // The app may have binary results for all of its process (pg.defaults).
+    Object.assign(this.#client, { binary: false })
   }
 
   open (): void {

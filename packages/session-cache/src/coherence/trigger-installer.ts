@@ -4,6 +4,7 @@ import { databaseFailureOf, isOutage } from '@orientor/session-contract/core'
 import { installSql } from '../sql/install-triggers.js'
 import { pruneSql } from '../sql/prune-triggers.js'
 import type { TriggerSet } from '../sql/trigger-set.js'
+import { clientConfig } from './client-config.js'
 
 /** What an installer needs. */
 export interface TriggerInstallerOptions {
@@ -59,7 +60,7 @@ export class TriggerInstaller {
     this.#socket = socket
     try {
       // In here: it may read the files of certificates.
-      const client = new pg.Client({ ...connection, connectionTimeoutMillis: withinMs, query_timeout: withinMs, stream: () => socket })
+      const client = new pg.Client({ ...clientConfig(connection), connectionTimeoutMillis: withinMs, query_timeout: withinMs, stream: () => socket })
       client.on('error', () => {})
       await client.connect()
       await client.query(sql)

@@ -42,7 +42,7 @@ SELECT pg_catalog.pg_notify($1, $2) AS sent,
     'triggers', (
       SELECT json_agg(json_build_object(
         'name', t.tgname, 'oid', t.oid, 'version', t.xmin, 'enabled', t.tgenabled, 'type', t.tgtype,
-        'conditional', t.tgqual IS NOT NULL, 'columns', ${columnListOf}, 'function', p.oid, 'functionVersion', p.xmin, 'body', md5(p.prosrc),
+        'conditional', t.tgqual IS NOT NULL, 'columns', ${columnListOf}, 'function', p.oid, 'functionVersion', p.xmin, 'body', md5(convert_to(p.prosrc, 'UTF8')),
         'foreign', ${isOurs('p', '(SELECT r.relowner FROM pg_catalog.pg_class AS r WHERE r.oid = tree.root)')} IS NOT TRUE
       ) ORDER BY t.oid)
       FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid

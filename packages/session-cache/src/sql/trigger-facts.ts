@@ -1,11 +1,14 @@
 import { triggerType } from './trigger-set.js'
 
+/** The search path of the function, in the spellings that PostgreSQL stores: the second with `quote_all_identifiers`. */
+const searchPaths = '(\'search_path=pg_catalog, pg_temp\', \'search_path="pg_catalog", "pg_temp"\')'
+
 /**
  * SQL for whether a function is what was installed, apart from its body: its owner may act for the owner of the table, and it runs with the rights of the
  * writer, in the language and with the search path that were given. Whoever may create functions in the schema could else put one there beforehand.
  */
 export function isOurs (procedure: string, tableOwner: string): string {
-  return `(pg_catalog.pg_has_role(${procedure}.proowner, ${tableOwner}, 'MEMBER') AND NOT ${procedure}.prosecdef AND ${procedure}.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AND ${procedure}.prolang = (SELECT l.oid FROM pg_catalog.pg_language AS l WHERE l.lanname = 'plpgsql'))`
+  return `(pg_catalog.pg_has_role(${procedure}.proowner, ${tableOwner}, 'MEMBER') AND NOT ${procedure}.prosecdef AND pg_catalog.cardinality(${procedure}.proconfig) = 1 AND ${procedure}.proconfig[1] IN ${searchPaths} AND ${procedure}.prolang = (SELECT l.oid FROM pg_catalog.pg_language AS l WHERE l.lanname = 'plpgsql'))`
 }
 
 const beforeUpdates = triggerType.row | triggerType.before | triggerType.update

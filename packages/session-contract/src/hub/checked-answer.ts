@@ -1,7 +1,7 @@
 import { errors } from '../errors.js'
 import type { Identity } from '../identity.js'
 import { describe } from '../option-rules.js'
-import { failed, unavailable, type SessionOutcome, type Unresolved, type UserOutcome } from '../session-outcome.js'
+import { failed, unavailable, type SessionOutcome, type Unresolved } from '../session-outcome.js'
 
 const anIdentity = 'an identity, as createIdentity() makes it, or an outcome such as { kind: \'anonymous\' }'
 
@@ -12,8 +12,9 @@ export function checkedIdentity (found: Identity | Unresolved): Identity | Unres
 }
 
 /** What the slot `resolve` answered, or a `failed` outcome when that is no outcome of an identity. */
-export function checkedOutcome (found: SessionOutcome): UserOutcome | Unresolved {
+export function checkedOutcome (found: SessionOutcome): SessionOutcome {
   if (found?.kind === 'user' && typeof found.user === 'object' && found.user !== null) return found
+  if (found?.kind === 'identified') return found // A resolver without a source of users says so.
   return checkedUnresolved(found) ?? invalidAnswer('resolve', 'the user or why there is none, as an outcome', found)
 }
 

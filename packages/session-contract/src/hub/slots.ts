@@ -12,7 +12,7 @@ export interface Slots {
    * with a status from 400 to 499 is a refusal, any other a defect.
    */
   readonly identify?: (request: FastifyRequest, route: RouteSession) => Sync<Identity | Unresolved>
-  /** Identity → outcome: the user, or why there is none. Without it the hub asks the source. `identified` is the hub's own to say. */
+  /** Identity → outcome: the user, or why there is none. Without it the hub asks the source. */
   readonly resolve?: (identity: Identity, route: RouteSession) => Sync<SessionOutcome>
   /** Where users come from. */
   readonly source?: UserSource

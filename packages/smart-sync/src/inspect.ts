@@ -1,10 +1,8 @@
-import { databaseFailureOf, quotedName, type Queryable } from '@orientor/session-contract/core'
+import { asSent, databaseFailureOf, quotedName, type Queryable } from '@orientor/session-contract/core'
 import { judgeAdoption, type Adoption } from './adoption.js'
 import { factsValues, tableFactsOf, tableFactsSql, type TableFacts } from './sql/table-facts.js'
 import { quotedTable } from './table-names.js'
 import type { UsersTable } from './users-table.js'
-
-const asSent = { getTypeParser: () => (text: string): string => text }
 
 /** Describes the users table; null: there is none. Reads the catalogue only. */
 export async function readFacts (on: Queryable, table: UsersTable): Promise<TableFacts | null> {

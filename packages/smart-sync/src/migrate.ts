@@ -115,8 +115,8 @@ async function lock (client: ClientLike, tables: TableNames, run: MigrationRun):
   const { lockWaitMs = 60_000, lockPollMs = 100, clock = systemClock, signal = new AbortController().signal } = run
   const until = clock.monotonic() + lockWaitMs
   for (;;) {
-    const { rows } = await client.query({ text: 'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS locked', values: [lockName(tables)] })
-    if (rows[0]?.['locked'] === true) return
+    const { rows } = await client.query({ text: 'SELECT WHERE pg_try_advisory_lock(hashtextextended($1, 0))', values: [lockName(tables)] })
+    if (rows.length > 0) return
     if (signal.aborted) throw new SourceUnavailable('The migration was called off')
     if (clock.monotonic() >= until) throw new errors.MigrationLocked(String(lockWaitMs))
     await pause(clock, lockPollMs, signal)

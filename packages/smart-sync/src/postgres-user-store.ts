@@ -1,5 +1,5 @@
 import {
-  databaseFailureOf, pause, sourceFailureOf, SourceUnavailable, StatementNames, withinDeadline, Withdrawals, type Clock, type Deadline, type PoolLike,
+  asSent, databaseFailureOf, pause, sourceFailureOf, SourceUnavailable, StatementNames, withinDeadline, Withdrawals, type Clock, type Deadline, type PoolLike,
   type SessionKey, type WatchedTable, type Withdrawal
 } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
@@ -38,7 +38,6 @@ const silent = { error: (): void => {}, info: (): void => {} }
 const mostRetries = 5
 const firstBackoffMs = 10
 const factsStatement = statement('facts', tableFactsSql)
-const asSent = { getTypeParser: () => (text: string): string => text }
 
 /**
  * The users table in PostgreSQL (14 or later). A statement that lost against another transaction (serialization failure, deadlock, lock
@@ -133,7 +132,10 @@ export class PostgresUserStore implements UserStore {
   async #ready (deadline: Deadline): Promise<Statements> {
     if (this.#prepared !== null) return this.#prepared
     const rows = await this.#run(reading, readTypes(this.#table), typesValues(this.#table), deadline)
-    return (this.#prepared = statementsOf(this.#table, typesOf(rows)))
+    const statements = statementsOf(this.#table, typesOf(rows))
+    // Of a table that is not there the statements tell.
+    if (rows.length > 0) this.#prepared = statements
+    return statements
   }
 
   /** The error for a user of whom a value is too long; with the columns that it is too long for, where those are known. */

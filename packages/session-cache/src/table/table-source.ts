@@ -1,5 +1,5 @@
 import {
-  databaseFailureOf, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames, withinDeadline,
+  asSent, databaseFailureOf, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames, withinDeadline,
   Withdrawals, type Deadline, type LoadRequest, type PoolLike, type SessionKey, type SourceLog, type SourceScope,
   type UserRecord, type UserSource, type WatchedTable
 } from '@orientor/session-contract/core'
@@ -14,7 +14,6 @@ const startPatienceMs = 3000
 const what = 'The table of users'
 const reading = 'to read users'
 const nobody: UserRecord = Object.freeze({ kind: 'unknown', revision: 0 })
-const asSent = { getTypeParser: () => (text: string): string => text }
 
 /**
  * A table of one's own as the source of users: reads only, changes nothing, and needs no migration. The options are

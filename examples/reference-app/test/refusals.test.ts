@@ -106,9 +106,12 @@ async function survive (t: Test, what: string, { code, lastsMs = refusedMs, ends
   if (ends) await end()
   const known = askFor(service, users, 10)
   const strangers = askFor(service, Array.from({ length: 2000 }, (_, number) => `stranger-${number}`), 100)
-  await pause(lastsMs / 2)
-  const databaseSync = await service.health('databaseSync')
-  await pause(lastsMs / 2)
+  const reason = new RegExp(`PostgreSQL refuses: .* \\(${code}\\)|being probed`)
+  await until('health says so', async () => {
+    const health = await service.health('databaseSync')
+    return health.status === 'unhealthy' && reason.test(health.reason)
+  })
+  await pause(lastsMs)
   const answers = { known: await known.stop(), strangers: await strangers.stop() }
   await run(mend(names))
   const mendedAtMs = performance.now()
@@ -130,10 +133,8 @@ async function survive (t: Test, what: string, { code, lastsMs = refusedMs, ends
   t.strictSame(failed, [])
   t.ok(answers.known.slice(50).every(({ stale }) => stale), 'marked stale')
   t.strictSame([...new Set(answers.strangers.map(({ status }) => status))], [503])
-  t.match(databaseSync, { status: 'unhealthy', reason: new RegExp(`PostgreSQL refuses: .* \\(${code}\\)|being probed`) })
   t.ok(told.length >= 1 && told.length <= 3, 'bounded')
   t.match(told[0], { code, msg: new RegExp(`smart-sync: PostgreSQL refuses to .*: .* \\(${code}\\)\\. Known users are served, marked stale\\. [A-Z]`), err: { message: String } })
-  t.ok(freshMs < 2000, `fresh ${freshMs} ms after it was mended`)
   t.ok(service.log.some(({ level, msg }) => level === 30 && msg.includes('does not refuse to read users any more')), 'that it is over is told')
 }
 

@@ -8,8 +8,8 @@ import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
-  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
-  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
+  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, quotedName, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
+  sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, sqlLiteral, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome
 } from '../src/core.js'
 
@@ -428,6 +428,11 @@ t.test('a connection string that cannot be used is refused in words that do not 
   t.match(readConnection({ connectionString: 'postgres://u:hun,ter2@h/d' }, parsed), { kind: 'read' }, 'a comma of a password')
   t.match(readConnection({ connectionString: at }, () => ({ port: NaN })), { flaw: /port/ })
   t.match(readConnection({ connectionString: '/var/run/postgresql d' }, () => ({ host: '/var/run/postgresql', database: 'd', port: 5432 })), { config: { host: '/var/run/postgresql' } })
+})
+
+t.test('names and strings stand in SQL as they are, whatever is in them', async t => {
+  t.strictSame(['users', 'Sch"ema', "o'brien", 'a.b', '"'].map(quotedName), ['"users"', '"Sch""ema"', '"o\'brien"', '"a.b"', '""""'])
+  t.strictSame(['x', "o'brien", 'back\\slash', "\\'"].map(sqlLiteral), ["'x'", "'o''brien'", "E'back\\\\slash'", "E'\\\\'''"])
 })
 
 t.test('options are read by their rules into a frozen whole', async t => {

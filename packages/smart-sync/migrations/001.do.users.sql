@@ -9,7 +9,8 @@ DECLARE
   made_constraint boolean := false;
   needed record;
   note jsonb := coalesce((
-    SELECT obj_description(t.oid, 'pg_trigger')::jsonb FROM pg_trigger AS t WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}}
+    SELECT obj_description(t.oid, 'pg_trigger')::jsonb FROM pg_trigger AS t
+    WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}} AND obj_description(t.oid, 'pg_trigger') LIKE '{%}'
   ), '{}');
 BEGIN
   IF created THEN

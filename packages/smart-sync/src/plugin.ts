@@ -19,8 +19,8 @@ export interface SmartSync {
   /** Counts since the start. */
   stats (): SyncStatsSnapshot
   /**
-   * Resolves when the tables are in place (at once with `migrate: false`, when the server is ready); rejects with ORI_SYNC_CLOSED when the
-   * server closes before.
+   * Resolves when the tables are in place, or users can be read at least (at once with `migrate: false`, when the server is ready); rejects with
+   * ORI_SYNC_CLOSED when the server closes before.
    */
   readonly migrated: Promise<void>
   /**

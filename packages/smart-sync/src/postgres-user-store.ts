@@ -158,7 +158,10 @@ export class PostgresUserStore implements UserStore {
   async #ready (deadline: Deadline): Promise<Statements> {
     if (this.#prepared !== null) return this.#prepared
     const rows = await this.#run(reading, readTypes(this.#table), typesValues(this.#table), deadline)
-    return (this.#prepared = statementsOf(this.#table, typesOf(rows)))
+    const statements = statementsOf(this.#table, typesOf(rows))
+    // Of a table that is not there the statements tell.
+    if (rows.length > 0) this.#prepared = statements
+    return statements
   }
 
   /** The error for a user of whom a value is too long; with the columns that it is too long for, where those are known. */

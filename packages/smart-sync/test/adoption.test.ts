@@ -373,12 +373,15 @@ t.test('a start that may not migrate, or cannot, serves what is there, and says 
   const { url } = await testDatabase(t)
   const admin = poolOn(t, url)
   await migrate({ pool: admin })
-  await admin.query(`${known}; DELETE FROM smart_sync_migrations WHERE version = 3; CREATE ROLE app LOGIN PASSWORD 'app'; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app`)
+  await admin.query(`${known}; DELETE FROM smart_sync_migrations WHERE version = 3; COMMENT ON TRIGGER zz_users_revision ON users IS 'ours'; CREATE ROLE app LOGIN PASSWORD 'app'; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app`)
   t.teardown(async () => { await admin.query('DROP OWNED BY app; DROP ROLE app') })
   const account = new URL(url)
   account.username = account.password = 'app'
   const { get, health, log } = await started(t, { pool: poolOn(t, account.href) })
-  t.match(log.filter(({ level }) => level === 40), [{ err: { message: /permission denied/ }, msg: 'smart-sync: the tables could not be brought up to date. Users can be read, and are served' }])
+  t.match(log.filter(({ level }) => level === 40), [
+    { err: { message: /permission denied/ }, msg: 'smart-sync: the tables could not be brought up to date. Users can be read, and are served' },
+    { msg: 'smart-sync: the trigger that counts column "revision" is not as this version needs it. Run migrate() as the owner of the table; until then caches load users more often than they must.' }
+  ])
   t.match(await health(), { status: 'degraded', reason: 'The tables could not be brought up to date' })
   t.same([await get('known'), await get('new')], [200, 200])
   const readOnly = new pg.Pool({ connectionString: url, options: '-c default_transaction_read_only=on' })
@@ -386,6 +389,10 @@ t.test('a start that may not migrate, or cannot, serves what is there, and says 
   const other = await started(t, { pool: readOnly })
   t.match(await other.health(), { status: 'degraded' })
   t.same([await other.get('known'), await other.get('newer')], [200, 503])
+  t.same(await migrate({ pool: admin }), ['3.do.revision'])
+  const { get: last, health: mended } = await started(t, { pool: poolOn(t, account.href) })
+  t.match(await mended(), { status: 'healthy' })
+  t.equal(await last('last'), 200)
 })
 
 t.test('with migrate: false the tables are judged all the same', async t => {

@@ -41,7 +41,7 @@ export function revisionFunction ({ tables }: UsersTable): string {
 export function revisionTrigger (table: UsersTable, facts: TableFacts): RevisionTrigger {
   const { tables, columns: { revision }, harmlessTriggers, columnLists } = table
   const existing = facts.revisionTrigger
-  const note = existing?.note == null ? {} : JSON.parse(existing.note) as Note
+  const note = noteOf(existing?.note ?? null)
   // Versions that noted nothing read the columns by their first names.
   const before = note.reads ?? (existing === null ? [] : ['issuer', 'clerk_user_id', ...Object.values(defaultColumns).filter(name => name !== 'last_clerk_sync')])
   const wanted = new Set([...keyColumns(table), ...readColumns(table), ...before])
@@ -92,6 +92,15 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NEW;
 END
 `
+}
+
+/** What is noted; nothing where somebody has put another comment in its place. */
+function noteOf (comment: string | null): Note {
+  try {
+    return (JSON.parse(comment ?? '{}') ?? {}) as Note
+  } catch {
+    return {}
+  }
 }
 
 function isSame (some: readonly string[], others: readonly string[]): boolean {

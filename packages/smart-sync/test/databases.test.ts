@@ -1,10 +1,12 @@
-import { createIdentity, sessionKey, startDeadline, systemClock, type LoadRequest, type UserRecord } from '@orientor/session-contract/core'
+import { createIdentity, sessionHub, sessionKey, startDeadline, systemClock, type LoadRequest, type UserRecord } from '@orientor/session-contract'
 import { testDatabase } from '@orientor/test-kit'
+import Fastify from 'fastify'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { defaultClaimNames } from '../src/claims-profile.js'
 import { migrate } from '../src/migrate.js'
 import { observe } from '../src/observation.js'
+import { smartSync } from '../src/index.js'
 import { PostgresUserStore } from '../src/postgres-user-store.js'
 import { SmartDatabaseSync } from '../src/smart-database-sync.js'
 import { defaultTableNames, tableNames, type TableNames } from '../src/table-names.js'
@@ -132,6 +134,25 @@ t.test('a profile of the provider that the encoding lacks a letter of is left ou
   t.match(await store.write([observe(issuer, 'a', profile, 1_700_000_000_000, true)], null, deadline), { kind: 'done' })
   t.strictSame(told, ['data'])
   t.match([...(await store.find([request('a')], deadline)).values()], [{ firstName: 'A', profile: null }])
+})
+
+t.test('over HTTP such a user comes in, or is told to be nobody, and the log says why, once and without the name', async t => {
+  const { pool } = await world(t, { encoding: 'LATIN1' })
+  const lines: string[] = []
+  const app = Fastify({ logger: { level: 'warn', stream: { write: line => { lines.push(line) } } } })
+  t.teardown(() => app.close())
+  sessionHub(app).fill('identify', 'gateway', request => {
+    const subject = decodeURIComponent(String(request.headers['x-user']))
+    return createIdentity({ issuer, subject, claims: { given_name: 'Łukasz', family_name: 'Müller' } })
+  })
+  app.register(smartSync, { pool })
+  app.get('/me', { config: { session: { required: true } } }, async request => request.sessionUser)
+  const ask = async (subject: string) => await app.inject({ url: '/me', headers: { 'x-user': encodeURIComponent(subject) } })
+  for (const subject of ['ada', 'bob']) t.match((await ask(subject)).json(), { subject, firstName: null, lastName: 'Müller' })
+  t.equal((await ask('山田')).statusCode, 401)
+  t.equal((await ask('川')).statusCode, 401)
+  t.match(lines.filter(line => line.includes('encoding')), [/lacks letters of a user's firstName, which was left out\. Keep users in a database with the encoding UTF8/, /such users are unknown here/])
+  t.notMatch(lines.join(), /Łukasz|山田/)
 })
 
 t.test('where PostgreSQL does not say which text it cannot hold, one after another is left out', async t => {

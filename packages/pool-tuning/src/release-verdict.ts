@@ -11,7 +11,7 @@ import { databaseFailureOf, type DatabaseFailure } from '@orientor/session-contr
  */
 export type ReleaseVerdict = 'keep' | 'severed' | 'silent' | 'demoted' | 'broken'
 
-const keeping: ReadonlySet<DatabaseFailure> = new Set<DatabaseFailure>(['rejected', 'aborted', 'exhausted'])
+const keeping: ReadonlySet<DatabaseFailure> = new Set<DatabaseFailure>(['rejected', 'withdrawn', 'outdated', 'aborted', 'exhausted'])
 const silence = /^Query read timeout|^timeout expired/
 
 /**

@@ -322,8 +322,9 @@ t.test('drain serves nobody, waits for what is lent, and cuts it at the deadline
 })
 
 t.test('verdicts follow the class of the failure', async t => {
-  const verdicts: ReadonlyArray<readonly [string, string]> = [['23505', 'keep'], ['42601', 'keep'], ['40001', 'keep'], ['57014', 'keep'], ['53100', 'keep'], ['P0001', 'keep'], ['57P01', 'severed'], ['ECONNRESET', 'severed'], ['25006', 'demoted'], ['XX000', 'broken'], ['08P01', 'broken']]
+  const verdicts: ReadonlyArray<readonly [string, string]> = [['23505', 'keep'], ['42601', 'keep'], ['40001', 'keep'], ['57014', 'keep'], ['53100', 'keep'], ['P0001', 'keep'], ['42501', 'keep'], ['42P01', 'keep'], ['26000', 'keep'], ['57P01', 'severed'], ['ECONNRESET', 'severed'], ['25006', 'demoted'], ['XX000', 'broken'], ['08P01', 'broken']]
   for (const [code, verdict] of verdicts) t.equal(verdictOf({ code }), verdict, code)
+  t.equal(verdictOf({ databaseFailure: 'withdrawn' }), 'keep')
   t.equal(verdictOf(new Error('Query read timeout')), 'silent')
   t.equal(verdictOf(new Error('of the app')), 'broken')
   t.equal(verdictOf(null), 'broken')

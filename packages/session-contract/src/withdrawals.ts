@@ -50,7 +50,7 @@ export class Withdrawals {
     if (nowMs - (this.#toldAtMs.get(`${what} ${code}`) ?? -Infinity) < againAfterMs) return
     this.#toldAtMs.set(`${what} ${code}`, nowMs)
     lasting.isTold = true
-    this.#logger.error({ err: error, code }, `${this.#owner}: PostgreSQL refuses ${what}: ${reason} (${code}). Known users are served, marked stale. ${remedy}`)
+    this.#logger.error({ err: error, code }, `${this.#owner}: PostgreSQL refuses ${what}: ${reason} (${code}). A cache in front serves the users it knows, marked stale. ${remedy}`)
   }
 
   /** Takes note of an answer: it is refused no longer. */

@@ -350,7 +350,7 @@ t.test('a refusal is logged when it begins, once a minute while it lasts, and wh
   for (let request = 0; request < 100; request++) withdrawals.failed('reading', failed({ code: '42501' }))
   withdrawals.failed('writing', failed({ code: '42P01' }))
   t.match(said(), [
-    /^error .*"code":"42501".* source: PostgreSQL refuses reading: the role lacks a privilege \(42501\)\. Known users are served, marked stale\. GRANT/,
+    /^error .*"code":"42501".* source: PostgreSQL refuses reading: the role lacks a privilege \(42501\)\. A cache in front serves the users it knows, marked stale\. GRANT/,
     /^error .* PostgreSQL refuses writing: .*\(42P01\)/
   ])
   t.match(withdrawals.of('reading'), { code: '42501' })

@@ -35,9 +35,9 @@ export interface Explanation {
 
 const silentLogger: PoolLogger = { info: () => {}, warn: () => {}, error: () => {} }
 const healthLimitMs = 1000
+const startLimitMs = 2000
 /** Thrown while a connection is prepared that has to begin with other parameters, which are known now. */
 const makeAnew = Object.assign(new Error('The connection is made anew with the settings of the session'), { databaseFailure: 'unsent' })
-const startLimitMs = 2000
 
 /**
  * A pool with presets, session settings, health and an explanation of itself; works without Fastify.

@@ -159,9 +159,11 @@ export class TunedPool extends pg.Pool {
     for (let attempt = 1; ; attempt++) {
       const client = newClient(this, this.#ports.config())
       const connection = new PgConnection(client, resetText, error => { this.#outdated(error) })
+      let isGivenUp = false
+      const end = (): void => { if (!isGivenUp) lost(connection) }
       // For life, and before the first byte: a backend may die at any moment, lent or not.
-      client.on('error', () => { lost(connection) })
-      client.once('end', () => { lost(connection) })
+      client.on('error', end)
+      client.once('end', end)
       const cut = (): void => { connection.destroy() }
       signal.addEventListener('abort', cut, { once: true })
       try {
@@ -170,6 +172,7 @@ export class TunedPool extends pg.Pool {
         signal.throwIfAborted()
         return connection
       } catch (error) {
+        isGivenUp = true
         cut()
         if (attempt < mostAttempts && this.#ports.onRefused(error)) continue
         throw unsent(error)

@@ -96,6 +96,7 @@ t.test('what the planner reckons with is set where the preset is railway, or whe
       for (const { rows } of answers) t.match(rows, [expected], JSON.stringify(options))
     }
     t.strictSame(messages.filter(message => !message.includes('statement')), [])
+    t.match(it.pool.stats(), { openFailures: 0, lost: 0, retries: 0 }, 'and nobody notices')
     await it.close()
   }
 })
@@ -267,6 +268,7 @@ t.test('a transaction pooler is detected, told once, and gets SET LOCAL', { skip
     const { optimizer: pooled, messages } = await optimizer(t, await startPgBouncer(t, url, settings), { preset: 'railway' })
     t.match(pooled.explain(), { pooler: true, advice: /ALTER ROLE "postgres"/ })
     t.equal(messages.filter(message => message.includes('pooler')).length, 1, messages.join('\n'))
+    t.match(pooled.pool.stats(), { openFailures: 0, lost: 0, retries: 0 }, 'and nobody notices')
     t.same(await pooled.transact(async client => (await client.query(query)).rows), [{ s: '30s', r: '1.1' }])
     t.same((await pooled.pool.query(query)).rows, [{ s: '0', r: '4' }], 'nothing leaks to the next client')
   }

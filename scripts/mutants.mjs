@@ -69,7 +69,7 @@ export const mutants = [
   { name: 'a defect passes for an outage', file: manager, without: /\n.*if \(!\(error instanceof SourceUnavailable\)\) \{\n.*\n.*\n +\}\n/, put: '\n', tests: core },
   { name: 'a probe asks without the identity that was refused', file: gate, without: '...this.#candidate!, force: false', put: '...this.#candidate!, identity: null, force: false', tests: outages },
   // What announces.
-  { name: 'a connection that cannot be prepared ends the process', file: lease, without: "this.#lose('A connection could not be prepared')", put: "throw new Error('not prepared')", tests: ['test/leased-trust.test.ts'] },
+  { name: 'a connection that cannot be prepared ends the process', file: lease, without: "this.#lose(error instanceof UnusableConnection ? error.message : 'A connection could not be prepared')", put: "throw new Error('not prepared')", tests: ['test/leased-trust.test.ts'] },
   { name: 'what other triggers change unseen is not looked for', file: check, without: 'if (isListed && unseen.length > 0)', put: 'if (false)', tests: triggers },
   { name: 'what other triggers change unseen is not heeded by whoever installs', file: install, without: /\n +OR EXISTS \(SELECT FROM unnest\(tree\) .*<> '\{\}'\) THEN/, put: ' THEN', tests: triggers },
   { name: 'a trigger that is disabled counts', file: facts, without: " AND u.tgenabled <> 'D'", put: '', tests: triggers },

@@ -7,7 +7,7 @@ const lastsMs = 20_000
 t.test(`every session ended each 500 ms for ${lastsMs / 1000} s, while every request loads its user and takes none from memory`, { timeout: lastsMs + 60_000 }, async t => {
   const database = await testDatabase(t)
   const faults = postgresFaults(t, database)
-  const service = await startService(t, { url: database.url, expireAfterMs: 1000 })
+  const service = await startService(t, { source: 'smart-sync', url: database.url, expireAfterMs: 1000 })
   const users = Array.from({ length: 50 }, (_, number) => `user-${number}`)
   for (const user of users) await service.ask(user)
 

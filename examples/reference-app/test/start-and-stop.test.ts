@@ -123,7 +123,7 @@ t.test('A database that cannot be used is told for what is the matter, with what
   await operator.query('CREATE TABLE users (email text)')
   await operator.end()
   const reasons: ReadonlyArray<readonly [string, RegExp]> = [
-    [url, /^The app could not start\. The tables of smart-sync could not be brought up to date: the table "users" has no column "id"; its columns are email\.[^(]*\n$/],
+    [url, /^The app could not start\. The tables of smart-sync could not be brought up to date: the table "users" has no column "id"; its columns are email\. Mend the options\.\n$/],
     [`${url}?sslrootcert=/nowhere`, /^The app could not start\. .*a file that cannot be read: sslrootcert=\/nowhere \(ENOENT\)/],
     ['postgres://u:hunter2@h1,h2/d', /^The app could not start\. .*several hosts/]
   ]

@@ -1,4 +1,4 @@
-import { sessionKeyHash, type Component, type UserSource } from '@orientor/session-contract/core'
+import { sessionKeyHash, withdrawalOf, type Component, type Health, type UserSource } from '@orientor/session-contract/core'
 import type { DatabaseSessionManager } from './database-session-manager.js'
 import { cacheInstruments } from './instruments.js'
 import type { SessionCacheSettings } from './options.js'
@@ -11,7 +11,7 @@ export interface CacheComponentParts {
   readonly invalidateAll: (reason: string) => void
 }
 
-/** What the monitoring routes may show of the cache and do with it. Degraded while it has to do without its source or its bus, and says why. */
+/** What the monitoring routes may show of the cache and do with it. Degraded while it has to do without its source or its bus, unhealthy while PostgreSQL refuses, and says why. */
 export function cacheComponent (manager: DatabaseSessionManager, settings: SessionCacheSettings, { source, invalidateAll }: CacheComponentParts): Component {
   const { cache } = manager
   const { bus, clock } = settings
@@ -20,8 +20,7 @@ export function cacheComponent (manager: DatabaseSessionManager, settings: Sessi
     instruments: [...cacheInstruments(() => manager.stats()), ...bus?.instruments ?? []],
     stats: () => manager.stats(),
     health () {
-      const flaw = flawOf(manager, settings, source())
-      return { status: flaw === null ? 'healthy' : 'degraded', reason: flaw ?? 'Users are served from memory', checkedAtMs: clock.now() }
+      return { ...healthOf(manager, settings, source()), checkedAtMs: clock.now() }
     },
     admin: {
       async invalidate (target, reason) {
@@ -37,11 +36,18 @@ export function cacheComponent (manager: DatabaseSessionManager, settings: Sessi
   }
 }
 
-function flawOf ({ cache, gate }: DatabaseSessionManager, { bus }: SessionCacheSettings, source: UserSource | null): string | null {
-  if (source === null) return 'No source of users is in scope'
-  if (gate.isOpen) return 'The source failed repeatedly and is being probed; known users are served, marked stale once they expire'
-  if (cache.counters.lastLoadFailed) return 'The last load failed; known users are served, marked stale once they expire'
-  if (bus === null) return null
+function healthOf ({ cache, gate }: DatabaseSessionManager, { bus }: SessionCacheSettings, source: UserSource | null): Omit<Health, 'checkedAtMs'> {
+  if (source === null) return { status: 'degraded', reason: 'No source of users is in scope' }
+  if (gate.isOpen || cache.counters.lastLoadFailed) {
+    const withdrawal = withdrawalOf(gate.failure, 'own')
+    if (withdrawal !== null) return { status: 'unhealthy', reason: `PostgreSQL refuses the source: ${withdrawal.reason} (${withdrawal.code}); ${stillServed}` }
+    return { status: 'degraded', reason: `${gate.isOpen ? 'The source failed repeatedly and is being probed' : 'The last load failed'}; ${stillServed}` }
+  }
+  if (bus === null) return healthy
   const { trusted, reason } = bus.status()
-  return trusted ? null : `It is not proven that changes by other instances arrive, so users are kept for ${bus.trust.maxStalenessMs} ms only: ${reason}`
+  if (trusted) return healthy
+  return { status: 'degraded', reason: `It is not proven that changes by other instances arrive, so users are kept for ${bus.trust.maxStalenessMs} ms only: ${reason}` }
 }
+
+const healthy = { status: 'healthy', reason: 'Users are served from memory' } as const
+const stillServed = 'known users are served, marked stale once they expire'

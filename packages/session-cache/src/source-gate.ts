@@ -52,7 +52,6 @@ export class SourceGate {
   #era = 0
   /** Whom the next probe asks for. The last one who was turned away, so that no single user can keep the circuit open. */
   #candidate: LoadRequest | null = null
-  /** Why the source could not be asked the last time; undefined when it did not say. */
   #failure: unknown
   #timer: Timer | null = null
   #stopped = false
@@ -64,6 +63,11 @@ export class SourceGate {
   /** Whether the source is known not to be had: everything is turned away. */
   get isOpen (): boolean {
     return this.#isOpen
+  }
+
+  /** Why the source could not be asked the last time; undefined when it did not say, or the circuit has closed since. */
+  get failure (): unknown {
+    return this.#failure
   }
 
   /**

@@ -1,8 +1,9 @@
-import { sessionKey, sessionKeyHash, type UserChange, type WatchedTable } from '@orientor/session-contract/core'
+import { sessionKey, sessionKeyHash, startDeadline, systemClock, type LoadRequest, type UserChange, type WatchedTable } from '@orientor/session-contract/core'
 import { testDatabase, until } from '@orientor/test-kit'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { postgresBus } from '../src/postgres.js'
+import { postgresBus, tableSource } from '../src/postgres.js'
+import { identityOf } from './fixtures/setup.js'
 import { patient } from './fixtures/watched-database.js'
 
 const issuer = 'https://id.example.com'
@@ -92,7 +93,29 @@ for (const [what, kind] of Object.entries(kinds)) {
   })
 }
 
-t.test('nothing that the app sets for all of its process changes what a bus finds', async t => {
+for (const [what, kind] of Object.entries(kinds)) {
+  t.test(`users are read from a table in a database with ${what}, and who cannot be there spoils nobody else's load`, async t => {
+    const url = await makeDatabase(t, kind)
+    const { schema = 'public', isFound = false, column = 'email', subjects = ['ada'] } = kind
+    const pool = new pg.Pool({ connectionString: url })
+    pool.on('error', () => {})
+    t.teardown(() => pool.end())
+    for (const subject of subjects) await pool.query(`INSERT INTO ${pg.escapeIdentifier(schema)}.people VALUES ($1, 1, $2)`, [subject, `${subject}@example.com`])
+    const source = tableSource({ ...isFound ? {} : { schema }, table: 'people', subject: 'sub', issuer: { always: issuer }, columns: { userId: 'sub', email: column, revision: 'rev' }, extra: [column], pool })
+    await source.ready!()
+    const request = (subject: string): LoadRequest => ({ key: sessionKey(issuer, subject), issuer, subject, identity: identityOf(subject) })
+    const strangers = ['eve', '𠮷野', 'Łukasz', '🦊', '山']
+    const deadline = startDeadline(systemClock, 5000)
+    const records = await Promise.all(source.load([...subjects, ...strangers].map(request), deadline))
+    deadline.release()
+    t.match(records, [
+      ...subjects.map(subject => ({ kind: 'active', user: { userId: subject, email: `${subject}@example.com`, extra: { [column]: `${subject}@example.com` } }, revision: 1 })),
+      ...strangers.map(() => ({ kind: 'unknown' }))
+    ])
+  })
+}
+
+t.test('nothing that the app sets for all of its process changes what a bus and a table tell', async t => {
   const url = await makeDatabase(t, {})
   const types = [16, 19, 20, 23, 25, 114, 701, 1009, 1184, 3802]
   const kept = types.map(type => [type, pg.types.getTypeParser(type)] as const)
@@ -107,4 +130,17 @@ t.test('nothing that the app sets for all of its process changes what a bus find
   await bus.start({ watches: [{ table: 'people', issuer: { always: issuer }, subject: 'sub', revision: 'rev', columns: ['email'] }], report: () => {} })
   await until('it is trusted', () => bus.status().trusted)
   t.match(bus.status(), { trusted: true, instances: 1 })
+
+  const pool = new pg.Pool({ connectionString: url })
+  pool.on('error', () => {})
+  t.teardown(() => pool.end())
+  await pool.query("INSERT INTO people VALUES ('ada', 7, 'ada@example.com')")
+  await pool.query('ALTER TABLE people ADD active boolean DEFAULT true, ADD seen timestamptz DEFAULT now(), ADD more jsonb DEFAULT \'{"a": 1}\'')
+  const source = tableSource({
+    table: 'people', subject: 'sub', issuer: { always: issuer }, columns: { userId: 'sub', email: 'email', isActive: 'active', providerUpdatedAt: 'seen', profile: 'more', revision: 'rev' }, extra: ['rev', 'active'], pool
+  })
+  const deadline = startDeadline(systemClock, 5000)
+  const [record] = await Promise.all(source.load([{ key: sessionKey(issuer, 'ada'), issuer, subject: 'ada', identity: identityOf('ada') }], deadline))
+  deadline.release()
+  t.match(record, { kind: 'active', revision: 7, user: { userId: 'ada', email: 'ada@example.com', profile: { a: 1 }, providerUpdatedAt: Number, extra: { rev: '7', active: true } } })
 })

@@ -1,6 +1,6 @@
 import { SourceUnavailable, type Deadline, type SessionKey } from '@orientor/session-contract/core'
 import type { Observation } from './observation.js'
-import type { StoredUser, UserStore } from './user-store.js'
+import type { StoredUser, UserStore, WriteResult } from './user-store.js'
 
 /** What became of one observation. */
 export type Applied =
@@ -11,6 +11,8 @@ export type Applied =
   | { readonly kind: 'gone' }
   /** Its data cannot be stored. */
   | { readonly kind: 'refused', readonly error: Error }
+  /** Nobody can have its key. */
+  | { readonly kind: 'nobody' }
   /** The database could not be had. */
   | { readonly kind: 'unavailable', readonly error: SourceUnavailable }
   /** The statement itself is at fault. */
@@ -54,7 +56,7 @@ export async function applyObservations (store: UserStore, observations: readonl
   async function write (chunk: readonly Observation[]): Promise<void> {
     const result = await store.write(chunk, syncedAtMs, deadline)
     if (result.kind === 'refused') {
-      await isolate(chunk, result.duplicate, result.error)
+      await isolate(chunk, result)
       return
     }
     for (const [key, { user, created }] of result.written) byKey.set(key, { kind: 'written', user, created })
@@ -67,7 +69,7 @@ export async function applyObservations (store: UserStore, observations: readonl
     }
   }
 
-  async function isolate (chunk: readonly Observation[], duplicate: boolean, error: Error): Promise<void> {
+  async function isolate (chunk: readonly Observation[], { duplicate, isNobody = false, error }: WriteResult & { kind: 'refused' }): Promise<void> {
     const [first] = chunk
     if (chunk.length > 1) {
       const middle = Math.ceil(chunk.length / 2)
@@ -77,7 +79,7 @@ export async function applyObservations (store: UserStore, observations: readonl
       await write([{ ...first, profile: { ...first.profile, email: null } }])
       if (byKey.get(first.key)?.kind === 'written') emailCollisions++
     } else if (first !== undefined) {
-      byKey.set(first.key, { kind: 'refused', error })
+      byKey.set(first.key, isNobody ? { kind: 'nobody' } : { kind: 'refused', error })
     }
   }
 }

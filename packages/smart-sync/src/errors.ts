@@ -50,7 +50,7 @@ export const errors: SmartSyncErrors = {
   FutureVersion: createError('ORI_SYNC_FUTURE_VERSION',
     'The identity provider dates a user more than 24 hours ahead of this machine. The rule: such a version is not stored, since nothing could follow it. Check both clocks.', 502),
   MigrationFailed: createError('ORI_SYNC_MIGRATION_FAILED',
-    'The tables of smart-sync could not be brought up to date: %s. See the cause.', 500),
+    'The tables of smart-sync could not be brought up to date: %s.', 500),
   MigrationLocked: createError('ORI_SYNC_MIGRATION_LOCKED',
     'Another instance has held the migration lock for more than %s ms. The rule: one instance migrates at a time. It is tried again; if it stays so, look for the holder in pg_locks.', 503),
   Closed: createError('ORI_SYNC_CLOSED', 'The server closed before the tables of smart-sync were in place.', 503)

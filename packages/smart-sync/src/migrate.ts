@@ -1,5 +1,5 @@
 import {
-  databaseFailureOf, isOutage, pause, SourceUnavailable, systemClock, type ClientLike, type Clock, type PoolLike
+  asSent, databaseFailureOf, isOutage, pause, sqlLiteral, SourceUnavailable, systemClock, type ClientLike, type Clock, type PoolLike
 } from '@orientor/session-contract/core'
 import Postgrator from 'postgrator'
 import { completionFlaws, isComplete, sentenceOf, type Adoption } from './adoption.js'
@@ -151,9 +151,9 @@ async function isDone (client: ClientLike, table: UsersTable, to: 'latest' | 0):
   const { rows: places } = await client.query({ text: 'SELECT WHERE to_regclass($1) IS NOT NULL', values: [quotedTable(migrations)] })
   if (places.length === 0) return to === 0
   if (to === 0) return false
-  const { rows: [last] } = await client.query({ text: `SELECT max(version)::int AS version FROM ${quotedTable(migrations)}` })
+  const { rows: [last] } = await client.query({ text: `SELECT max(version) AS version FROM ${quotedTable(migrations)}`, types: asSent })
   const version = Number(last?.['version'] ?? 0)
-  const newest = await migratorOn(client, table, migrations).getMaxVersion()
+  const newest = await migratorOn(client, table).getMaxVersion()
   if (version < newest) return false
   const facts = await readFacts(client, table)
   if (facts === null) throw noTable(table.tables)
@@ -164,7 +164,8 @@ async function isDone (client: ClientLike, table: UsersTable, to: 'latest' | 0):
 
 async function apply (client: ClientLike, table: UsersTable, to: 'latest' | 0): Promise<readonly string[]> {
   const { migrations } = table.tables
-  const migrator = migratorOn(client, table, await versionTable(client, table.tables))
+  await client.query({ text: `CREATE TABLE IF NOT EXISTS ${quotedTable(migrations)} (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz)` })
+  const migrator = migratorOn(client, table)
   // Another instance may have been faster, and a newer version of this package may be running elsewhere: what it made stays.
   if (to === 'latest' && await migrator.getDatabaseVersion() > await migrator.getMaxVersion()) return []
   if (to === 'latest') await checkCompletion(client, table)
@@ -195,13 +196,18 @@ function noTable ({ users, migrations }: TableNames): Error {
   return new Unfit(`the table "${migrations}" says that all is done, but there is no table "${users}"; name a "migrations" table of its own in the option "tables"`)
 }
 
-function migratorOn (client: ClientLike, table: UsersTable, schemaTable: string): Postgrator {
+/**
+ * What runs the scripts. The table of versions is made by us, and named by us in its statements: postgrator would make its schema, and takes names apart at
+ * every point.
+ */
+function migratorOn (client: ClientLike, table: UsersTable): Postgrator {
+  const versions = quotedTable(table.tables.migrations)
   // A script answers with a list of results.
-  const execute = async (text: string): Promise<{ rows: unknown[] }> => ({ rows: [...(await client.query({ text })).rows ?? []] })
-  return new Postgrator({
+  const execute = async (text: string): Promise<{ rows: unknown[] }> => ({ rows: [...(await client.query({ text, types: asSent })).rows ?? []] })
+  const migrator = new Postgrator({
     driver: 'pg',
     migrationPattern: scriptPattern(),
-    schemaTable,
+    schemaTable: bareTable(table.tables.migrations),
     newline: 'LF',
     // Of what is filled in a checksum says nothing.
     validateChecksums: false,
@@ -210,16 +216,12 @@ function migratorOn (client: ClientLike, table: UsersTable, schemaTable: string)
       await execute(filledScript(script, table, needsFacts(script) ? await readFacts(client, table) : null))
     }
   })
-}
-
-/**
- * The table of versions, made here: postgrator looks for it in one named schema only, and to make it would need the right to make schemas.
- */
-async function versionTable (client: ClientLike, { migrations }: TableNames): Promise<string> {
-  const quoted = quotedTable(migrations)
-  await client.query({ text: `CREATE TABLE IF NOT EXISTS ${quoted} (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz)` })
-  const { rows } = await client.query({ text: 'SELECT n.nspname AS schema FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)', values: [quoted] })
-  return `${String(rows[0]?.['schema'])}.${bareTable(migrations)}`
+  const { commonClient } = migrator as Postgrator & { readonly commonClient: object }
+  Object.assign(commonClient, {
+    quotedSchemaTable: () => versions,
+    getColumnsSql: () => `SELECT attname AS column_name FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(${sqlLiteral(versions)}) AND attnum > 0 AND NOT attisdropped`
+  })
+  return migrator
 }
 
 /** Decided here, on a connection that is well. */

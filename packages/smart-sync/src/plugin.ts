@@ -5,6 +5,7 @@ import { ClerkProvider } from './clerk/clerk-provider.js'
 import { errors } from './errors.js'
 import { resolveOptions, type SmartSyncOptions } from './options.js'
 import { PostgresUserStore } from './postgres-user-store.js'
+import type { ProfileText } from './unholdable-text.js'
 import { prepareTables } from './prepare-tables.js'
 import { SmartDatabaseSync } from './smart-database-sync.js'
 import { syncComponent } from './sync-component.js'
@@ -50,6 +51,15 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   const hub = sessionHub(fastify)
 
   const withdrawals = new Withdrawals('smart-sync', fastify.log, clock)
+  const told = new Set<string>()
+  const tellUnholdable = (text: 'key' | ProfileText): void => {
+    if (told.has(text)) return
+    told.add(text)
+    const what = text === 'key'
+      ? 'A token names its user by letters that the encoding of the database lacks: such users are unknown here'
+      : `The encoding of the database lacks letters of a user's ${text}, which was left out`
+    fastify.log.warn({ sqlState: '22P05' }, `smart-sync: ${what}. Keep users in a database with the encoding UTF8`)
+  }
 
   let found: PoolLike | undefined
   const pool = (): PoolLike => (found ??= options.pool ?? decoratedPool(fastify))
@@ -69,7 +79,8 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
     beforeWrite: () => { gate.passWrite() },
     clock,
     random,
-    withdrawals
+    withdrawals,
+    onUnholdable: text => { tellUnholdable(text) }
   })
   gate.opened.then(() => { withdrawals.answered(placing) }, () => {})
   // Whoever needs the tables first begins: the hooks of the plugins run in the order of their registration.

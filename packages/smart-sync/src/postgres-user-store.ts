@@ -15,6 +15,7 @@ import { userOfRow, watchedUsers, type UserRow } from './sql/user-row.js'
 import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
 import { resolveUsersTable, type UsersTable, type UsersTableOptions } from './users-table.js'
 import { longValues } from './long-values.js'
+import { isUnholdable, unholdableText, type ProfileText } from './unholdable-text.js'
 
 /** What a store over Postgres needs; of the users table the same as the plugin is told. */
 export interface PostgresUserStoreOptions extends UsersTableOptions {
@@ -27,6 +28,8 @@ export interface PostgresUserStoreOptions extends UsersTableOptions {
   readonly beforeWrite?: () => void
   /** Takes note of what PostgreSQL refuses. Default: tells no log. */
   readonly withdrawals?: Withdrawals
+  /** Told of each text that was left out because it holds a letter that the encoding of the database lacks; `key`: the user cannot be there at all. */
+  readonly onUnholdable?: (text: 'key' | ProfileText) => void
 }
 
 const what = 'The users table'
@@ -54,17 +57,19 @@ export class PostgresUserStore implements UserStore {
   readonly #random: () => number
   readonly #beforeWrite: () => void
   readonly #withdrawals: Withdrawals
+  readonly #onUnholdable: (text: 'key' | ProfileText) => void
   readonly #names = new StatementNames()
   #prepared: Statements | null
   #statements = 0
 
-  constructor ({ pool, clock, random, beforeWrite = () => {}, withdrawals = new Withdrawals('', silent, clock), ...table }: PostgresUserStoreOptions) {
+  constructor ({ pool, clock, random, beforeWrite = () => {}, withdrawals = new Withdrawals('', silent, clock), onUnholdable = () => {}, ...table }: PostgresUserStoreOptions) {
     this.#table = resolveUsersTable(table)
     this.#pool = pool
     this.#clock = clock
     this.#random = random
     this.#beforeWrite = beforeWrite
     this.#withdrawals = withdrawals
+    this.#onUnholdable = onUnholdable
     this.#prepared = needsTypes(this.#table) ? null : statementsOf(this.#table, new Map())
     this.watches = Object.freeze([watchedUsers(this.#table)])
   }
@@ -87,9 +92,21 @@ export class PostgresUserStore implements UserStore {
   async find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>> {
     const ours = keys.filter(({ issuer }) => this.#isOurs(issuer))
     if (ours.length === 0 && keys.length > 0) return new Map()
-    const { find } = await this.#ready(deadline)
-    const rows = await this.#run(reading, find, findValues(ours), deadline)
+    const rows = await this.#rowsOf(ours, deadline)
     return new Map(rows.map(row => userOfRow(row, this.#table)).map(user => [user.key, user]))
+  }
+
+  /** A key with a letter that the encoding of the database lacks fails the whole statement: then each half is read by itself, until that one stands alone. */
+  async #rowsOf (keys: readonly UserKey[], deadline: Deadline): Promise<readonly UserRow[]> {
+    const { find } = await this.#ready(deadline)
+    try {
+      return await this.#run(reading, find, findValues(keys), deadline)
+    } catch (error) {
+      if (!isUnholdable((error as Error).cause)) throw error
+      if (keys.length === 1) return []
+      const middle = Math.ceil(keys.length / 2)
+      return [...await this.#rowsOf(keys.slice(0, middle), deadline), ...await this.#rowsOf(keys.slice(middle), deadline)]
+    }
   }
 
   async write (observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<WriteResult> {
@@ -97,7 +114,7 @@ export class PostgresUserStore implements UserStore {
     const { write } = await this.#ready(deadline)
     try {
       const rows = await this.#run(writing, write, upsertValues(this.#table, observations, syncedAtMs), deadline)
-      const written = rows.map((row): WrittenUser => ({ user: userOfRow(row, this.#table), created: row['created'] === 't' }))
+      const written = rows.map((row): WrittenUser => ({ user: userOfRow(row, this.#table), created: row['created'] === 'true' }))
       return { kind: 'done', written: new Map(written.map(one => [one.user.key, one])) }
     } catch (error) {
       const { cause } = error as { cause?: unknown }
@@ -105,10 +122,19 @@ export class PostgresUserStore implements UserStore {
       // 22: a value that does not fit; 23, 27, 44: a constraint; 54: too long for an index; P0: a trigger of the app says no.
       if (!/^(?:2[237]|44|54|P0)/.test(state)) throw error
       const [only, ...others] = observations
+      const unholdable = isUnholdable(cause) && others.length === 0 ? unholdableText(cause, only!.profile) : null
+      if (unholdable !== null) return await this.#writeWithout(unholdable, only!, syncedAtMs, cause, deadline)
       const isTooLong = (state === '22001' || state === '54000') && others.length === 0
       const refused = isTooLong ? await this.#tooLong(only!, cause, deadline) : new errors.RowRefused(placeOf(cause), { cause })
       return { kind: 'refused', duplicate: state === '23505', error: refused }
     }
+  }
+
+  /** Leaves out what cannot be held: a user without a name is better than none. */
+  async #writeWithout (text: 'key' | ProfileText, observation: Observation, syncedAtMs: number | null, cause: unknown, deadline: Deadline): Promise<WriteResult> {
+    this.#onUnholdable(text)
+    if (text === 'key') return { kind: 'refused', duplicate: false, isNobody: true, error: new errors.RowRefused(placeOf(cause), { cause }) }
+    return await this.write([{ ...observation, profile: { ...observation.profile, [text]: null } }], syncedAtMs, deadline)
   }
 
   async touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<void> {

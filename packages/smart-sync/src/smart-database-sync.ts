@@ -214,6 +214,10 @@ export class SmartDatabaseSync implements UserSource {
       if (doubt === null) stats.skipped(applied.kind === 'kept' ? 'converged' : 'deleted')
       return applied.kind === 'gone' ? deletedUser : await this.#record(applied.user, doubt === null ? 'skipped' : 'failed')
     }
+    if (applied.kind === 'nobody') {
+      if (doubt === null) stats.failed('refused')
+      return unknownUser
+    }
     if (doubt === null) stats.failed(applied.kind === 'unavailable' ? 'database' : applied.kind)
     if (stored !== null && applied.kind !== 'defect') return await this.#record(stored, 'failed')
     throw applied.error

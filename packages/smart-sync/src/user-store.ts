@@ -39,7 +39,13 @@ export interface WrittenUser {
 /** What became of one statement. `refused`: the data itself cannot be stored, and nothing of the statement was. */
 export type WriteResult =
   | { readonly kind: 'done', readonly written: ReadonlyMap<SessionKey, WrittenUser> }
-  | { readonly kind: 'refused', readonly duplicate: boolean, readonly error: Error }
+  | {
+    readonly kind: 'refused'
+    readonly duplicate: boolean
+    /** Whether its key is one that nobody can have here. Left out: no. */
+    readonly isNobody?: boolean
+    readonly error: Error
+  }
 
 /**
  * Where users are kept. Every method is one statement and rejects with SourceUnavailable when the database cannot be had in time;

@@ -196,7 +196,9 @@ t.test('options', t => {
     t.equal(quotedTable('auth.People'), '"auth"."People"')
     t.equal(bareTable('auth.People'), 'People')
     t.equal(bareTable('people'), 'people')
-    const bad = ['users"; DROP TABLE x; --', 'a.b.c', '1users', 'üsers', '', 'x'.repeat(41), 7]
+    t.match(resolveOptions({ tables: { users: 'o\'brien "x".y.users' } }).tables, { users: 'o\'brien "x".y.users', tombstones: 'o\'brien "x".y.user_tombstones' })
+    t.equal(quotedTable('o\'brien "x".y.users'), '"o\'brien ""x"".y"."users"', 'what stands before the last point is the schema, whatever it is called')
+    const bad = ['users"; DROP TABLE x; --', 'a.b.', '.users', 'a.us ers', 'a\0.users', `${'ü'.repeat(32)}.users`, '1users', 'üsers', '', 'x'.repeat(41), 7]
     for (const users of bad) refuses(t, { tables: { users } }, /"tables" must be/)
     refuses(t, { tables: { people: 'x' } }, /"tables" must be/)
     refuses(t, { tables: { users: 'same', tombstones: 'same' } }, /all different/)

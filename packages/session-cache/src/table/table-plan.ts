@@ -159,12 +159,13 @@ function select (config: TableSourceConfig, facts: TableFacts, read: readonly Se
   return `SELECT ${fields.join(', ')} FROM ${keys} JOIN ${table} AS u ON ${isAsked}`
 }
 
+/** As text, so that it is the same where the app has results come in binary (`pg.defaults`). */
 function expression (kind: Kind, { name, typeName }: ColumnFacts): string {
   const column = `u.${quotedName(name)}`
-  if (kind === 'isThere') return `${column} IS NOT NULL`
-  if (kind === 'instant') return `pg_catalog.floor(extract(epoch FROM ${column}) * 1000)`
-  if (kind === 'extra') return `pg_catalog.to_json(${column}${inexact.includes(typeName) ? '::text' : ''})`
-  return kind === 'text' ? `${column}::text` : column
+  if (kind === 'isThere') return `(${column} IS NOT NULL)::text`
+  if (kind === 'instant') return `pg_catalog.floor(extract(epoch FROM ${column}) * 1000)::text`
+  if (kind === 'extra') return `pg_catalog.to_json(${column}${inexact.includes(typeName) ? '::text' : ''})::text`
+  return `${column}::text`
 }
 
 function wholeNumber (bits: 16 | 32 | 64): (subject: string) => boolean {

@@ -13,7 +13,7 @@ export function recordOfRow (row: TableRow, { issuer, subject }: LoadRequest, co
   const revision = revisionOf(row['revision'])
   if (isTrue(row['deletedAt'])) return Object.freeze({ kind: 'deleted', revision })
   // Null counts as active.
-  if (row['isActive'] === 'f') return Object.freeze({ kind: 'inactive', revision })
+  if (row['isActive'] === 'false') return Object.freeze({ kind: 'inactive', revision })
   return deepFreeze({
     kind: 'active',
     user: {
@@ -41,7 +41,7 @@ export function recordOfRow (row: TableRow, { issuer, subject }: LoadRequest, co
 }
 
 function isTrue (text: string | null | undefined): boolean {
-  return text === 't'
+  return text === 'true'
 }
 
 /** 0, which is no revision, where there is none that is exact. */

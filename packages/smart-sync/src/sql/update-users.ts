@@ -35,5 +35,5 @@ FROM (
   FOR NO KEY UPDATE OF d
 ) AS n
 WHERE ${key.map((column, place) => `u.${column} = n.key_${place}`).join(' AND ')} AND ${isNewsFor(table, incoming)}
-RETURNING ${userColumns(table, types)}, false AS created`)
+RETURNING ${userColumns(table, types)}, 'false' AS created`)
 }

@@ -32,7 +32,7 @@ ORDER BY o.place
 ON CONFLICT (${keyList(table)}) DO UPDATE SET
   ${assignments(table, excluded)}
 WHERE ${isNewsFor(table, excluded)}
-RETURNING ${userColumns(table, types)}, u.xmax = 0 AS created`)
+RETURNING ${userColumns(table, types)}, (u.xmax = 0)::text AS created`)
 }
 
 /** The values of upsertUsers(). */

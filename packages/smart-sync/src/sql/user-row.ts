@@ -33,7 +33,8 @@ export function userColumns (table: UsersTable, types: ColumnTypes): string {
     [of(columns.revision), 'revision'],
     ...extra.map((name, place) => [`to_json(${of(name)}${inexact.has(types.get(name)) ? '::text' : ''})`, extraField(place)] as const)
   ]
-  return selected.map(([expression, field]) => `${expression} AS "${field}"`).join(', ')
+  // As text, so that it is the same where the app has results come in binary (`pg.defaults`).
+  return selected.map(([expression, field]) => `(${expression})::text AS "${field}"`).join(', ')
 }
 
 /** What of the users table a load reads, but for the time of the last sync, which changes no user. */
@@ -68,9 +69,9 @@ export function userOfRow (row: UserRow, { issuer: from, extra }: UsersTable): S
     firstName: row['firstName'] ?? null,
     lastName: row['lastName'] ?? null,
     profile: objectOf(row['profile']),
-    isActive: row['isActive'] === 't',
-    blocked: row['blocked'] === 't',
-    onboardingCompleted: row['onboardingCompleted'] === 't',
+    isActive: row['isActive'] === 'true',
+    blocked: row['blocked'] === 'true',
+    onboardingCompleted: row['onboardingCompleted'] === 'true',
     lastSyncedAtMs: instantOf(row['lastSyncedAt']),
     providerUpdatedAtMs: instantOf(row['providerUpdatedAt']),
     version: instantOf(row['providerUpdatedAt']),
@@ -78,7 +79,7 @@ export function userOfRow (row: UserRow, { issuer: from, extra }: UsersTable): S
     // 'infinity' revokes every token there will ever be.
     tokensValidFromMs: Math.min(Math.max(Number(row['tokensValidFrom'] ?? 0), 0), Number.MAX_SAFE_INTEGER),
     revokedSessions: sessionsOf(row['revokedSessions']),
-    deleted: row['deleted'] === 't',
+    deleted: row['deleted'] === 'true',
     revision: revisionOf(row['revision']),
     extra: Object.fromEntries(extra.map((name, place) => [name, valueOf(row[extraField(place)])]))
   }

@@ -19,6 +19,12 @@ const publishedKey = 'packages/session-identity/src/verifying-key.ts'
 const claims = 'packages/session-identity/src/claims.ts'
 const credentials = 'packages/session-identity/src/credentials.ts'
 const crossSite = 'packages/session-identity/src/cross-site.ts'
+const tableSource = 'packages/session-cache/src/table/table-source.ts'
+const tablePlan = 'packages/session-cache/src/table/table-plan.ts'
+const tableRow = 'packages/session-cache/src/table/table-row.ts'
+const revision = 'packages/smart-sync/src/sql/revision-trigger.ts'
+const adoption = 'packages/smart-sync/src/adoption.ts'
+const migrate = 'packages/smart-sync/src/migrate.ts'
 const hook = 'packages/session-contract/src/hub/resolve-session.ts'
 
 const model = ['test/model.test.ts']
@@ -32,6 +38,9 @@ const tokenRules = ['test/token-rules.test.ts']
 const discovery = ['test/discovery.test.ts']
 const newKeys = ['test/new-keys.test.ts']
 const keys = ['test/keys.test.ts']
+const ownTable = ['test/table-source.test.ts']
+const revisions = ['test/revision.test.ts']
+const adoptions = ['test/adoption.test.ts']
 const outages = ['test/source-gate.test.ts', 'test/core.test.ts']
 
 export const mutants = [
@@ -69,7 +78,7 @@ export const mutants = [
   { name: 'a defect passes for an outage', file: manager, without: /\n.*if \(!\(error instanceof SourceUnavailable\)\) \{\n.*\n.*\n +\}\n/, put: '\n', tests: core },
   { name: 'a probe asks without the identity that was refused', file: gate, without: '...this.#candidate!, force: false', put: '...this.#candidate!, identity: null, force: false', tests: outages },
   // What announces.
-  { name: 'a connection that cannot be prepared ends the process', file: lease, without: "this.#lose('A connection could not be prepared')", put: "throw new Error('not prepared')", tests: ['test/leased-trust.test.ts'] },
+  { name: 'a connection that cannot be prepared ends the process', file: lease, without: "this.#lose(error instanceof UnusableConnection ? error.message : 'A connection could not be prepared')", put: "throw new Error('not prepared')", tests: ['test/leased-trust.test.ts'] },
   { name: 'what other triggers change unseen is not looked for', file: check, without: 'if (isListed && unseen.length > 0)', put: 'if (false)', tests: triggers },
   { name: 'what other triggers change unseen is not heeded by whoever installs', file: install, without: /\n +OR EXISTS \(SELECT FROM unnest\(tree\) .*<> '\{\}'\) THEN/, put: ' THEN', tests: triggers },
   { name: 'a trigger that is disabled counts', file: facts, without: " AND u.tgenabled <> 'D'", put: '', tests: triggers },
@@ -87,6 +96,28 @@ export const mutants = [
   { name: 'a column that triggers do not see is watched', file: check, without: 'if (invisible !== undefined)', put: 'if (false)', tests: triggers },
   { name: 'a column that is gone is listed', file: install, without: /IF EXISTS \(SELECT FROM unnest\(listed\).*\n +OR /, put: 'IF ', tests: triggers },
   { name: 'the function of another owner will do', file: facts, without: /pg_catalog\.pg_has_role\(.*?'MEMBER'\) AND /, put: '', tests: triggers },
+  // A table of one's own.
+  { name: 'what the database takes for equal is the same user', file: tableSource, without: 'row === undefined ? [] : [[request.key, recordOfRow(row,', put: 'rows[0] === undefined ? [] : [[request.key, recordOfRow(row ?? rows[0],', tests: ownTable },
+  { name: 'a token of another issuer finds a user', file: tableSource, without: ' || ours.always === issuer) return true', put: ') return true\n    if (ours.always !== "") return true', tests: ownTable },
+  { name: 'a subject that the column cannot hold fails the others', file: tableSource, without: ' && plan.accepts(subject)', put: '', tests: ownTable },
+  { name: 'a letter that the encoding lacks fails the others', file: tableSource, without: 'if (!isUnholdable(error)) throw error', put: 'throw error', tests: ownTable },
+  { name: 'a table that changed is read as it was', file: tableSource, without: /\n {6}this\.#plan = null\n/, put: '\n', tests: ownTable },
+  { name: 'several rows may name one user', file: tablePlan, without: 'index.every(column => key.includes(column))', put: 'true', tests: ownTable },
+  { name: 'a deleted user of a table is active', file: tableRow, without: "if (isTrue(row['deletedAt']))", put: 'if (false)', tests: ownTable },
+  // The revision, and tables that are taken over.
+  { name: 'what plain equality takes for the same is no change', file: revision, without: 'record_image_ne', put: 'record_ne', tests: revisions },
+  { name: 'a column that another version reads is left out', file: revision, without: ', ...before])', put: '])', tests: revisions },
+  { name: 'what other triggers change unseen does not count', file: revision, without: ' && facts.beforeUpdate.every(name => harmlessTriggers.includes(name))', put: '', tests: revisions },
+  { name: 'the trigger of the revision fails an update', file: revision, without: /\nEXCEPTION WHEN OTHERS THEN\n {2}--[^]*?END;\n {2}RETURN NEW;\nEND/, put: '\nEND', tests: revisions },
+  { name: 'what is computed is not told of', file: revision, without: "generated === '' ? [name] : bases", put: '[name]', tests: revisions },
+  { name: 'one user may write the row of another', file: adoption, without: 'key.filter(part => columnOf(facts, part)?.isDeterministic === false)', put: 'key.filter(() => false)', tests: adoptions },
+  { name: 'a constraint that is checked late will do', file: adoption, without: 'createUsers && unique.some(({ isImmediate }) => !isImmediate)', put: 'false', tests: adoptions },
+  { name: 'users whose rows name no issuer get a second one', file: adoption, without: "hasRowsWithoutIssuer && typeof issuer === 'string'", put: 'false', tests: adoptions },
+  { name: 'rows that are hidden are not looked for', file: adoption, without: 'facts.hidden.length > 0', put: 'false', tests: adoptions },
+  { name: 'a users table that cannot be written is migrated', file: migrate, without: /(?<=await apply\(client, table, to\)\n.*\n) +if \(isStrict\) insistOn\(adoption\)\n/, put: '', tests: adoptions },
+  { name: 'a start with nothing to do needs the rights of one that has', file: migrate, without: 'if (await isDone(client, table, to)) {', put: 'if (false as boolean) {', tests: ['test/postgres.test.ts'] },
+  { name: 'users are written into a table that does not take them', file: 'packages/smart-sync/src/tables-gate.ts', without: 'if (this.#refusal !== null) throw', put: 'if (false as boolean) throw', tests: adoptions },
+  { name: 'a row without a timestamp is never in step', file: 'packages/smart-sync/src/change-detection.ts', without: "{ sync: true, reason: 'unversioned' }", put: "once('due', due)", tests: ['test/core.test.ts'] },
   // Who may pass.
   { name: 'a revoked token passes on a hit', file: manager, without: 'entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh', put: 'entry.fresh', tests: core },
   { name: 'a record of another user', file: 'packages/session-cache/src/checked-record.ts', without: "user['issuer'] !== request.issuer || user['subject'] !== request.subject", put: 'false', tests: core },

@@ -18,6 +18,8 @@ try {
   for (const name of readdirSync(root)) {
     if (/^(tsconfig.*\.json|package\.json|\.taprc)$/.test(name)) cpSync(join(root, name), join(copy, name))
   }
+  // Tests run what the documents say.
+  cpSync(join(root, 'docs'), join(copy, 'docs'), { recursive: true })
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'), 'junction')
   for (const folder of new Set(chosen.map(({ file }) => folderOf(file)))) copyPackage(folder)
 

@@ -11,7 +11,7 @@ import { announced, columnList, database, issuer, patient, people, peopleSql } f
 
 t.test('triggers', async t => {
   t.test('announce who was changed, with the revision where it grew, and nobody else', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await start()
     const said = async (text: string, values?: unknown[]): Promise<string[]> => {
       await sql(text, values)
@@ -42,7 +42,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are called whichever way a watched column is set', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await start()
     t.same(await columnList(sql), ['email', 'profile', 'sub'])
     await sql("CREATE TABLE addresses (name text PRIMARY KEY); INSERT INTO addresses VALUES ('old'); INSERT INTO people (sub, email) VALUES ('a', 'old')")
@@ -65,7 +65,7 @@ t.test('triggers', async t => {
   })
 
   t.test('work on any names of tables and columns', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     const odd = (name: string): string => `"${name.replaceAll('"', '""')}"`
     const names = { schema: 'Sch"ema', table: "a.b $x$ '\\", issuer: 'ISS %I', subject: "s'ub", revision: 'OLD', column: 'new row' }
     await sql(`CREATE SCHEMA ${odd(names.schema)}; CREATE TABLE ${odd(names.schema)}.${odd(names.table)} (${odd(names.issuer)} text, ${odd(names.subject)} text, ${odd(names.revision)} int, ${odd(names.column)} point)`)
@@ -78,7 +78,7 @@ t.test('triggers', async t => {
   })
 
   t.test('announce a thousand users of a transaction one by one, then that all may have changed', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await start()
     await sql("INSERT INTO people (sub) SELECT 's' || i FROM generate_series(1, 1000) AS i")
     const thousand = await heard()
@@ -93,7 +93,7 @@ t.test('triggers', async t => {
   })
 
   t.test('never make a write fail, and announce that all may have changed when they cannot tell who did', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await start()
     await sql("INSERT INTO people (sub) VALUES ('a')")
     await heard()
@@ -114,7 +114,7 @@ t.test('triggers', async t => {
   })
 
   t.test('follow what is written to partitions and to tables that inherit', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await sql(`CREATE TABLE parted (sub text, rev bigint DEFAULT 1, email text) PARTITION BY LIST (email);
       CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('a'); CREATE TABLE parted_b PARTITION OF parted FOR VALUES IN ('b');
       CREATE TABLE parent (LIKE parted); CREATE TABLE child () INHERITS (parent)`)
@@ -162,7 +162,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are refused on what is not a table', async t => {
-    const { start, sql, news } = await database(t)
+    const { start, sql, news } = await database(t, patient)
     await sql('CREATE VIEW seen AS SELECT * FROM people')
     const bus = await start({}, [{ ...people, table: 'seen' }])
     t.match(bus.status(), { trusted: false, reason: '"seen" is, or is read with, something that is not a table, so that changes cannot be announced' })
@@ -170,7 +170,7 @@ t.test('triggers', async t => {
   })
 
   t.test('of two versions live side by side, and what no instance needs any more is removed', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     const older = await start(patient, [{ ...people, columns: ['email'] }])
     const [first, second] = await Promise.all([start(patient), start(patient)])
     await until('all are trusted', () => [older, first, second].every(bus => bus.status().trusted))
@@ -189,7 +189,7 @@ t.test('triggers', async t => {
   })
 
   t.test('of another service on the same table are left alone while that one lives', async t => {
-    const { start, sql } = await database(t)
+    const { start, sql } = await database(t, patient)
     const functions = async (): Promise<string[]> => (await sql("SELECT proname FROM pg_proc WHERE proname LIKE 'orientor%' ORDER BY proname")).rows.map(({ proname }) => proname as string)
     const other = await start({ ...patient, applicationName: 'other', channel: 'other' })
     await until('the other is trusted', () => other.status().trusted)
@@ -207,7 +207,7 @@ t.test('triggers', async t => {
   })
 
   t.test('do not call a function that somebody else has put in their place', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     const { tables: [{ name, body }] } = triggersFor([people], 'orientor_user', true) as unknown as { tables: [{ name: string, body: string }] }
     const [{ name: another }] = triggersFor([people], 'another', true).tables as unknown as [{ name: string }]
     await sql(`CREATE PROCEDURE public.${another}() LANGUAGE sql AS ''`)
@@ -258,7 +258,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are put in place once by many instances that start at the same time', async t => {
-    const { start, sql } = await database(t)
+    const { start, sql } = await database(t, patient)
     const buses = await Promise.all(Array.from({ length: 8 }, () => start()))
     await until('all are trusted', () => buses.every(bus => bus.status().trusted))
     t.equal((await sql("SELECT FROM pg_trigger WHERE tgname LIKE 'orientor%'")).rowCount, 2)
@@ -266,7 +266,7 @@ t.test('triggers', async t => {
   })
 
   t.test('that go missing end trust until they are back', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     const bus = await start()
     const name = (await sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows[0].tgname
     const renewed = `DROP TRIGGER ${name} ON people; CREATE TRIGGER ${name} AFTER INSERT OR DELETE OR UPDATE`
@@ -286,7 +286,7 @@ t.test('triggers', async t => {
   })
 
   t.test('that were absent within one transaction begin a new epoch', async t => {
-    const { start, sql } = await database(t)
+    const { start, sql } = await database(t, patient)
     const bus = await start()
     const name = (await sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows[0].tgname
     const { epoch } = bus.trust
@@ -298,7 +298,7 @@ t.test('triggers', async t => {
   })
 
   t.test('with a column list keep its columns as they are, until they are dropped for that', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await sql('CREATE TABLE child () INHERITS (people)')
     const bus = await start()
     await sql("INSERT INTO people (sub, email) VALUES ('a', 'A')")
@@ -330,7 +330,7 @@ t.test('triggers', async t => {
   })
 
   t.test('without a column list leave the columns to their owner', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     const bus = await start({ columnLists: false })
     t.same(await columnList(sql), [])
     const { epoch } = bus.trust
@@ -349,7 +349,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are called by all updates where something else may change what is watched, from when that is so', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await sql(`CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.email := 'stamped ' || NEW.rev; RETURN NEW; END $$;
       CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN coalesce(NEW, OLD); END $$`)
     const bus = await start(patient, [{ ...people, harmlessTriggers: ['harmless'] }])
@@ -395,7 +395,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are called by all updates of a table of which a part has triggers of its own', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await sql(`CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.email := 'stamped ' || NEW.rev; RETURN NEW; END $$;
       CREATE TABLE parted (sub text, rev bigint DEFAULT 1, email text, seen int) PARTITION BY LIST (sub);
       CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('a'); CREATE TABLE parted_b PARTITION OF parted FOR VALUES IN ('b');
@@ -414,7 +414,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are called by all updates of a partition that is watched by itself, when it has triggers of its own', async t => {
-    const { start, sql } = await database(t)
+    const { start, sql } = await database(t, patient)
     await sql(`CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
       CREATE TABLE parted (sub text, rev bigint DEFAULT 1, email text) PARTITION BY LIST (sub); CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('a')`)
     const bus = await start(patient, [{ issuer: { always: issuer }, subject: 'sub', revision: 'rev', columns: ['email', 'xmin'], table: 'parted_a' }])
@@ -429,7 +429,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are put in place without waiting for readers, nor for temporary tables of others', async t => {
-    const { directUrl, start, sql, heard } = await database(t)
+    const { directUrl, start, sql, heard } = await database(t, patient)
     const bus = await start(patient)
     await until('trust comes', () => bus.status().trusted)
     const reader = new pg.Client({ connectionString: directUrl })
@@ -451,7 +451,7 @@ t.test('triggers', async t => {
   })
 
   t.test('are looked for by what PostgreSQL brings, whatever others define', async t => {
-    const { start, sql, heard } = await database(t)
+    const { start, sql, heard } = await database(t, patient)
     await sql(`CREATE FUNCTION called() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'called'; END $$;
       CREATE FUNCTION public.starts_with(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT called(); SELECT true';
       CREATE FUNCTION public.format(text, text, text) RETURNS text LANGUAGE sql AS 'SELECT called(); SELECT NULL::text';
@@ -472,7 +472,7 @@ t.test('triggers', async t => {
   })
 
   t.test('see columns that are stored when they are computed, and are refused for those that are computed when they are read', async t => {
-    const { start, sql, heard, news } = await database(t)
+    const { start, sql, heard, news } = await database(t, patient)
     await sql("ALTER TABLE people ADD COLUMN note text, ADD COLUMN stored text GENERATED ALWAYS AS ('x' || note) STORED, ADD COLUMN read text GENERATED ALWAYS AS ('x' || note) VIRTUAL")
     const bus = await start(patient, [{ ...people, columns: ['stored'] }])
     await until('trust comes', () => bus.status().trusted)
@@ -491,7 +491,7 @@ t.test('triggers', async t => {
   })
 
   t.test('that may not be put in place are asked for, with their SQL, once', async t => {
-    const { url, sql, start, news } = await database(t)
+    const { url, sql, start, news } = await database(t, patient)
     await sql("CREATE ROLE app LOGIN PASSWORD 'app'")
     const app = new URL(url)
     app.username = app.password = 'app'
@@ -512,7 +512,7 @@ t.test('triggers', async t => {
   })
 
   t.test('wait for a table that is made later', async t => {
-    const { sql, start } = await database(t)
+    const { sql, start } = await database(t, patient)
     await sql('DROP TABLE people')
     const bus = await start()
     t.match(bus.status(), { trusted: false, reason: 'The table "people" does not exist' })

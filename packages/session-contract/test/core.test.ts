@@ -10,7 +10,7 @@ import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
   isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, quotedName, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
   sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, sqlLiteral, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
-  type ActiveRecord, type ContractErrorCode, type SessionOutcome
+  type ActiveRecord, type ContractErrorCode, type SessionOutcome, type SessionUser
 } from '../src/core.js'
 
 const issuer = 'https://clerk.example.com'
@@ -501,4 +501,7 @@ t.test('the types are not any, and codes are literals', async t => {
   // @ts-expect-error -- a plain string is no session key
   const notAKey: ReturnType<typeof sessionKey> = 'https://a b'
   t.ok(notAKey)
+  const user: { readonly extra: SessionUser['extra'] } = { extra: {} }
+  // @ts-expect-error -- an app declares what its source reads
+  t.equal(user.extra.plan, undefined)
 })

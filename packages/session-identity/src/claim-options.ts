@@ -127,13 +127,20 @@ export function claimRulesOf (
     throw invalidOption(owner, 'option "audience" is missing; it must be given where "tokenTypes" names "at+jwt", as such a token counts only for whom it is meant (RFC 9068, section 4).')
   }
   const name = typeof issuer === 'object' ? issuer.always : issuer ?? null
+  const provider = of.provider ?? (name !== null && isClerkIssuer(name) ? 'clerk' : null)
+  // Elsewhere a client id may be a URL with a path; for Clerk it is an origin as browsers send it, and nothing else would ever be equal to it.
+  const wrong = provider === 'clerk' ? of.authorizedParties?.find(party => URL.canParse(party) && new URL(party).origin !== party) : undefined
+  if (wrong !== undefined) {
+    throw invalidOption(owner, `option "authorizedParties" must name origins as browsers send them, without a path or a slash at the end; received ${JSON.stringify(wrong)}. ` +
+      `Write ${JSON.stringify(new URL(wrong).origin)}.`)
+  }
   return Object.freeze({
     issuer: name,
     isIssuerImplied: typeof issuer === 'object',
     audience: of.audience ?? null,
     audienceClaim: of.audienceClaim ?? ['aud'],
     authorizedParties: of.authorizedParties ?? null,
-    provider: of.provider ?? (name !== null && isClerkIssuer(name) ? 'clerk' : null),
+    provider,
     tokenTypes: of.tokenTypes ?? null,
     subject: of.subject ?? null,
     algorithms,

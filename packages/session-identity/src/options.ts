@@ -190,7 +190,7 @@ function publishingIssuer (of: IssuerValues, common: CommonClaimValues): Resolve
   if (typeof issuer === 'object') throw invalidOption(owner, 'option "issuer" must be a name with verify: "jwks", where each issuer has keys of its own; { always } is for verify: "fastify-jwt" and fromJwt().')
   if (jwksUrl === undefined && !canDiscoverFrom(issuer)) {
     throw invalidOption(owner, 'option "jwksUrl" is missing; ' +
-      'it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from.')
+      'it must be given when "issuer" is not an http or https URL without query and fragment, which keys can be discovered from. Tokens of an app of your own, whose key is with @fastify/jwt, want { issuer: { always: … } } or verify: "fastify-jwt".')
   }
   const location = Object.freeze(jwksUrl === undefined ? { discoverFrom: issuer } : { jwksUrl })
   return Object.freeze({

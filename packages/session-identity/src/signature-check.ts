@@ -3,6 +3,7 @@ import { refused, type RefusedOutcome, type Sync, type UnavailableOutcome } from
 import type { Algorithm } from './algorithm.js'
 import type { JwksSource, Patience } from './jwks-source.js'
 import type { ParsedToken } from './parsed-token.js'
+import { UndecidedTokens } from './undecided-tokens.js'
 import { keysFor, type PublishedKey, type VerifyingKey } from './verifying-key.js'
 
 /** Begins the check of the tokens that one request carries, which all came at this moment. */
@@ -17,11 +18,12 @@ const notAccepted: RefusedOutcome = refused('invalid_token', 'The token was not 
 
 /**
  * Checks signatures with the issuer's published keys. A token that none of them signed, be its `kid` unknown or not, as an issuer
- * may rotate under the same `kid`, is refused only once a load that began after the request came has brought no key that did; until
+ * may rotate under the same `kid`, is refused only once a load that began after it first came has brought no key that did; until
  * then, and as long as there are no keys, the answer is `unavailable`: the token may be good.
  */
 export function checkByJwks (source: JwksSource): SignatureCheck {
   const signerAmong = sharedCheck()
+  const undecided = new UndecidedTokens()
   return () => {
     const arrival = source.arrival()
     return async (token, patience) => {
@@ -36,8 +38,16 @@ export function checkByJwks (source: JwksSource): SignatureCheck {
         } else if (source.isLoadedSince(arrival)) {
           return answer
         } else {
+          const first = undecided.firstArrivalOf(token.text)
+          if (first !== undefined && source.isLoadedSince(first)) {
+            source.refresh().catch(() => {}) // The key may be published since: the next try will see.
+            return answer
+          }
           const late = await source.waitForNewerKeys(arrival, patience)
-          if (late !== null) return late
+          if (late !== null) {
+            undecided.add(token.text, arrival)
+            return late
+          }
         }
       }
     }

@@ -432,6 +432,7 @@ t.test('A withdrawn key drops the tokens it verified, and no others, without bei
   t.equal(component.stats().hits, hits + 1, 'found, not verified again')
   t.match(await identifyAfterCooldown(verifier, clock, [withdrawn]), [{ kind: 'refused', description: 'The key of the token is not known' }])
   t.equal(endpoint.calls, 4)
+  await clock.settle()
   source.close()
   t.equal(clock.pendingTimers, 0)
   clock.advance(600_000)
@@ -633,6 +634,9 @@ t.test('Options are complete and frozen, and a wrong one says what, the rule and
     [{ issuer: { always: 'my-app', issuer } }, /option "issuer" must be/],
     [{ issuer: { always: 'my-app' }, verify: 'jwks' }, /option "issuer" must be a name with verify: "jwks"/],
     [{ issuer, provider: 'auth0' }, /option "provider" must be one of "clerk", "other"/],
+    [{ issuer, authorizedParties: ['https://app.example.com', 'https://app.example.com/'] }, /option "authorizedParties" must name origins .*; received "https:\/\/app.example.com\/"\. Write "https:\/\/app.example.com"/],
+    [{ issuer, authorizedParties: ['https://App.example.com'] }, /Write "https:\/\/app.example.com"/],
+    [{ issuer, authorizedParties: ['https://app.example.com:443'] }, /authorizedParties/],
     [{ issuer, tokenTypes: ['at+jwt'] }, /option "audience" is missing; it must be given where "tokenTypes" names "at\+jwt"/],
     [{ issuer, tokenTypes: ['JWE'] }, /tokenTypes/],
     [{ issuer, subject: [] }, /subject/],

@@ -6,7 +6,7 @@ import { ManualClock, until } from '@orientor/test-kit'
 import { TokenVerifier, resolveOptions, trustedIssuers, type Fetch, type SessionIdentityOptions } from '../src/core.js'
 import { identityComponent } from '../src/identity-component.js'
 import sessionIdentity from '../src/index.js'
-import { identifyAfterCooldown } from './fixtures/after-cooldown.js'
+import { afterCooldown, identifyAfterCooldown } from './fixtures/after-cooldown.js'
 import { KeyEndpoint } from './fixtures/key-endpoint.js'
 import { forge, issuer, jwkOf, party, rsaKey, sessionClaims, sessionToken, type SigningKey } from './fixtures/token-issuer.js'
 
@@ -91,6 +91,34 @@ t.test('A lone key without a kid, and one of another algorithm, are new keys too
     clock.advance(1000)
     t.match(await waiting, { kind: 'identity' }, name)
     t.equal(endpoint.calls, 2)
+  }
+})
+
+t.test('A client that sends a bad token again whenever it is told to learns that it is bad, and a key that is published meanwhile counts.', async t => {
+  for (const other of [second, sameKid]) {
+    const clock = new ManualClock()
+    const endpoint = new KeyEndpoint([first])
+    const options = resolveOptions({ issuer, jwksUrl, clock, fetch: endpoint.fetch, maxTokenLifetimeMs: 86_400_000 })
+    const { policies, sources } = trustedIssuers(options)
+    const verifier = new TokenVerifier({ ...options, policies })
+    t.teardown(() => { sources[0]!.close() })
+    const token = (key: SigningKey, more: object = {}): string => sessionToken(key, clock.now(), { exp: clock.now() / 1000 + 3600, ...more })
+    await verifier.identify(token(first))
+    const bad = token(other)
+    const answers: string[] = []
+    for (let turn = 0; turn < 4; turn++) {
+      const found = await verifier.identify(bad)
+      answers.push(found.kind)
+      // As Retry-After has it, in whole seconds, and a little later.
+      clock.advance(found.kind === 'unavailable' ? Math.max(1, Math.ceil(found.retryAfterMs / 1000)) * 1000 : 5000)
+      await clock.settle()
+      clock.advance(20)
+    }
+    t.same(answers, ['unavailable', 'refused', 'refused', 'refused'], other.kid)
+    endpoint.publish([first, other])
+    await verifier.identify(bad)
+    await afterCooldown(clock)
+    t.equal((await verifier.identify(bad)).kind, 'identity', `${other.kid}: the key is there now`)
   }
 })
 

@@ -68,7 +68,7 @@ COMMENT ON TRIGGER ${name} ON ${users} IS ${sqlLiteral(JSON.stringify({ ...note,
 }
 
 /**
- * Body of the function. Images are compared, since plain equality takes \`A\` and \`a\` of citext for the same, and \`1.0\` and \`1.00\` of jsonb, and json has none.
+ * Body of the function. Images are compared, since plain equality takes `A` and `a` of citext for the same, and `1.0` and `1.00` of jsonb, and json has none.
  */
 function revisionBody (compared: readonly string[], revision: string): string {
   const imageOf = (row: string): string => `ROW(${compared.map(column => `${row}.${quotedName(column)}`).join(', ')})`

@@ -8,11 +8,18 @@ DECLARE
   relaxed text[] := '{}';
   made_constraint boolean := false;
   needed record;
-  note jsonb := coalesce((
-    SELECT obj_description(t.oid, 'pg_trigger')::jsonb FROM pg_trigger AS t
-    WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}} AND obj_description(t.oid, 'pg_trigger') LIKE '{%}'
-  ), '{}');
+  note jsonb := '{}';
 BEGIN
+  BEGIN
+    SELECT obj_description(t.oid, 'pg_trigger')::jsonb INTO STRICT note FROM pg_trigger AS t WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}};
+    -- Somebody may have put another comment in its place.
+    IF (jsonb_typeof(note) = 'object' AND coalesce(jsonb_typeof(note -> 'created'), 'boolean') = 'boolean' AND coalesce(jsonb_typeof(note -> 'constraint'), 'boolean') = 'boolean'
+      AND coalesce(jsonb_typeof(note -> 'added'), 'array') = 'array' AND coalesce(jsonb_typeof(note -> 'relaxed'), 'array') = 'array') IS NOT TRUE THEN
+      note := '{}';
+    END IF;
+  EXCEPTION WHEN no_data_found OR data_exception THEN
+    note := '{}';
+  END;
   IF created THEN
     CREATE TABLE {{users}} ({{newId}});
     target := {{users:text}}::regclass;
@@ -48,6 +55,7 @@ BEGIN
 
   -- Its columns and its body come with 003.
   IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}}) THEN
+    {{dropForeignFunction}}
     CREATE OR REPLACE FUNCTION {{revisionFunction}}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
     CREATE TRIGGER {{revisionTrigger}} BEFORE UPDATE ON {{users}} FOR EACH ROW EXECUTE FUNCTION {{revisionFunction}}();
     note := '{"reads": []}';

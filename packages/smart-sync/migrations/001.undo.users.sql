@@ -7,10 +7,15 @@ DECLARE
   name text;
 BEGIN
   IF target IS NULL THEN RETURN; END IF;
-  SELECT obj_description(oid, 'pg_trigger')::jsonb INTO done FROM pg_trigger WHERE tgrelid = target AND tgname = {{revisionTriggerName}};
+  BEGIN
+    SELECT obj_description(oid, 'pg_trigger')::jsonb INTO done FROM pg_trigger WHERE tgrelid = target AND tgname = {{revisionTriggerName}};
+  EXCEPTION WHEN data_exception THEN
+    -- Somebody has put another comment in its place: nothing is known to have been done.
+    done := NULL;
+  END;
   DROP TRIGGER IF EXISTS {{revisionTrigger}} ON {{users}};
   DROP FUNCTION IF EXISTS {{revisionFunction}}();
-  IF done IS NULL THEN RETURN; END IF;
+  IF jsonb_typeof(done) IS DISTINCT FROM 'object' THEN RETURN; END IF;
   IF (done ->> 'created')::boolean THEN
     DROP TABLE {{users}};
     RETURN;

@@ -1,5 +1,5 @@
 import { quotedName } from '@orientor/session-contract/core'
-import { revisionTrigger } from './sql/revision-trigger.js'
+import { noteOf, revisionTrigger } from './sql/revision-trigger.js'
 import type { ColumnFacts, TableFacts } from './sql/table-facts.js'
 import { bareTable, quotedTable } from './table-names.js'
 import { keyColumns, readColumns, writtenColumns, type UserColumns, type UsersTable } from './users-table.js'
@@ -103,7 +103,7 @@ export function judgeAdoption (table: UsersTable, facts: TableFacts | null, hasR
     ))
   }
   const refusals = [...typeFlaws(table, facts), ...keyFlaws(table, facts, hasRowsWithoutIssuer), ...writtenFlaws(table, facts), ...onInsert, ...hidden]
-  const warnings = [...insertWarnings, ...nullWarnings(table, facts)]
+  const warnings = [...insertWarnings, ...nullWarnings(table, facts), ...countingWarnings(table, facts)]
   if (!revisionTrigger(table, facts).isInPlace) {
     warnings.push(flaw(
       `the trigger that counts ${column(table.columns.revision)} is not as this version needs it`,
@@ -111,6 +111,31 @@ export function judgeAdoption (table: UsersTable, facts: TableFacts | null, hasR
     ))
   }
   return { isReadable: true, refusals, warnings }
+}
+
+/** What makes the trigger that counts the revision cost more than it must, or count in a column of the app's own. */
+function countingWarnings ({ harmlessTriggers, columnLists, columns: { revision }, tables }: UsersTable, facts: TableFacts): Flaw[] {
+  const warnings: Flaw[] = []
+  const others = facts.beforeUpdate.filter(name => !harmlessTriggers.includes(name))
+  const named = (names: readonly string[]): string => names.map(name => JSON.stringify(name)).join(', ')
+  if (columnLists && others.length > 0) {
+    warnings.push(flaw(
+      `every update of ${quotedTable(tables.users)} calls the trigger that counts ${column(revision)}, since ${named(others)} may change what is read where the update does not say so`,
+      `If that changes no column that smart-sync reads, give the option harmlessTriggers: [${named(others)}]`
+    ))
+  }
+  const unknown = harmlessTriggers.filter(name => !facts.beforeUpdate.includes(name))
+  if (unknown.length > 0) {
+    warnings.push(flaw(`the option "harmlessTriggers" names ${named(unknown)}, which is no enabled trigger BEFORE UPDATE FOR EACH ROW of ${quotedTable(tables.users)}`, 'Mend the option'))
+  }
+  const { created, added } = noteOf(facts.revisionTrigger?.note ?? null)
+  if (created === false && added?.includes(revision) === false) {
+    warnings.push(flaw(
+      `${column(revision)} was there before smart-sync, which counts in it: what the app writes into it is replaced`,
+      'If the app uses it, name another column in the option columns: { revision: … } and run migrate()'
+    ))
+  }
+  return warnings
 }
 
 /** The flaws in one paragraph. */
@@ -190,6 +215,12 @@ function writtenFlaws (table: UsersTable, facts: TableFacts): Flaw[] {
   }
   const missing = Object.keys(insert).filter(name => columnOf(facts, name) === undefined)
   if (missing.length > 0) flaws.push(flaw(`${missing.map(column).join(', ')} is not there`, 'Mend the option "insert"'))
+  const locked = createUsers ? Object.entries(facts.lockedSequences).filter(([name]) => !written.includes(name)) : []
+  for (const [name, sequence] of locked) flaws.push(flaw(`the role may not draw from the sequence ${sequence}, which the default of ${column(name)} does`, `GRANT USAGE ON SEQUENCE ${sequence} TO …`))
+  if (createUsers && !facts.readsTombstones) {
+    const name = quotedTable(tables.tombstones)
+    flaws.push(flaw(`the role may not SELECT from ${name}, where deleted users are remembered`, `GRANT SELECT ON ${name} TO …`))
+  }
   for (const privilege of ['INSERT', 'UPDATE']) {
     const needs = privilege === 'INSERT' ? createUsers ? written : [] : writtenColumns(table).filter(name => !keyColumns(table).includes(name))
     const ungranted = needs.filter(name => columnOf(facts, name)?.granted.includes(privilege) === false)

@@ -9,21 +9,24 @@ export async function readFacts (on: Queryable, table: UsersTable): Promise<Tabl
   return tableFactsOf((await on.query({ text: tableFactsSql, values: factsValues(table), types: asSent })).rows)
 }
 
-/** Judges the users table. Reads only. */
-export async function inspect (on: Queryable, table: UsersTable): Promise<Adoption> {
+/**
+ * Judges the users table. Reads only. A look that takes too long is left out, but not where it is part of a transaction: that has failed then, whatever
+ * is sent behind it.
+ */
+export async function inspect (on: Queryable, table: UsersTable, isInTransaction = false): Promise<Adoption> {
   const facts = await readFacts(on, table)
   const { isReadable } = judgeAdoption(table, facts, false)
-  return judgeAdoption(table, facts, isReadable && await hasRowsWithoutIssuer(on, table))
+  return judgeAdoption(table, facts, isReadable && await hasRowsWithoutIssuer(on, table, isInTransaction))
 }
 
 /** Whether rows name a subject and no issuer. No, where that takes longer than a statement may. */
-async function hasRowsWithoutIssuer (on: Queryable, { issuer, subject, tables }: UsersTable): Promise<boolean> {
+async function hasRowsWithoutIssuer (on: Queryable, { issuer, subject, tables }: UsersTable, isInTransaction: boolean): Promise<boolean> {
   if (typeof issuer !== 'string') return false
   const text = `SELECT FROM ${quotedTable(tables.users)} WHERE ${quotedName(issuer)} IS NULL AND ${quotedName(subject)} IS NOT NULL LIMIT 1`
   try {
     return (await on.query({ text })).rows.length > 0
   } catch (error) {
-    if (databaseFailureOf(error) === 'aborted') return false
+    if (!isInTransaction && databaseFailureOf(error) === 'aborted') return false
     throw error
   }
 }

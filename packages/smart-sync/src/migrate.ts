@@ -66,7 +66,7 @@ export async function runMigrations (pool: PoolLike, table: UsersTable, run: Mig
       try {
         return await inTransaction(client, async () => {
           const applied = await apply(client, table, to)
-          const adoption = to === 0 ? null : await inspect(client, table)
+          const adoption = to === 0 ? null : await inspect(client, table, true)
           if (isStrict) insistOn(adoption)
           return { applied, adoption }
         })

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { quotedName, sqlLiteral } from '@orientor/session-contract/core'
 import { neededColumns } from './adoption.js'
-import { revisionFunction, revisionTrigger, revisionTriggerName } from './sql/revision-trigger.js'
+import { dropForeignFunction, revisionFunction, revisionTrigger, revisionTriggerName } from './sql/revision-trigger.js'
 import type { TableFacts } from './sql/table-facts.js'
 import { bareTable, quotedTable, type TableNames } from './table-names.js'
 import { keyColumns, type UsersTable } from './users-table.js'
@@ -47,6 +47,7 @@ export function filledScript (script: string, table: UsersTable, facts: TableFac
     keyNotNull: () => key.map(name => `ALTER COLUMN ${quotedName(name)} SET NOT NULL`).join(', '),
     keyConstraint: () => quotedName(`${bareTable(users)}_identity_key`),
     revisionFunction: () => revisionFunction(table),
+    dropForeignFunction: () => dropForeignFunction(table),
     revisionTrigger: () => trigger,
     revisionTriggerName: () => sqlLiteral(revisionTriggerName(table)),
     // For format().

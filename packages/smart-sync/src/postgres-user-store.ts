@@ -98,9 +98,8 @@ export class PostgresUserStore implements UserStore {
 
   /** A key with a letter that the encoding of the database lacks fails the whole statement: then each half is read by itself, until that one stands alone. */
   async #rowsOf (keys: readonly UserKey[], deadline: Deadline): Promise<readonly UserRow[]> {
-    const { find } = await this.#ready(deadline)
     try {
-      return await this.#run(reading, find, findValues(keys), deadline)
+      return await this.#ask(reading, 'find', findValues(keys), deadline)
     } catch (error) {
       if (!isUnholdable((error as Error).cause)) throw error
       if (keys.length === 1) return []
@@ -111,16 +110,16 @@ export class PostgresUserStore implements UserStore {
 
   async write (observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<WriteResult> {
     this.#beforeWrite()
-    const { write } = await this.#ready(deadline)
     try {
-      const rows = await this.#run(writing, write, upsertValues(this.#table, observations, syncedAtMs), deadline)
+      const rows = await this.#ask(writing, 'write', upsertValues(this.#table, observations, syncedAtMs), deadline)
       const written = rows.map((row): WrittenUser => ({ user: userOfRow(row, this.#table), created: row['created'] === 'true' }))
       return { kind: 'done', written: new Map(written.map(one => [one.user.key, one])) }
     } catch (error) {
+      // Nothing was sent.
+      if (error instanceof errors.InsertRefused) return { kind: 'refused', duplicate: false, error }
       const { cause } = error as { cause?: unknown }
+      if (!isRowRefusal(cause)) throw error
       const state = sqlStateOf(cause)
-      // 22: a value that does not fit; 23, 27, 44: a constraint; 54: too long for an index; P0: a trigger of the app says no.
-      if (!/^(?:2[237]|44|54|P0)/.test(state)) throw error
       const [only, ...others] = observations
       const unholdable = isUnholdable(cause) && others.length === 0 ? unholdableText(cause, only!.profile) : null
       if (unholdable !== null) return await this.#writeWithout(unholdable, only!, syncedAtMs, cause, deadline)
@@ -137,10 +136,21 @@ export class PostgresUserStore implements UserStore {
     return await this.write([{ ...observation, profile: { ...observation.profile, [text]: null } }], syncedAtMs, deadline)
   }
 
-  async touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<void> {
+  async touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<ReadonlySet<SessionKey>> {
     this.#beforeWrite()
-    const { touch } = await this.#ready(deadline)
-    await this.#run(noting, touch, touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
+    try {
+      await this.#ask(noting, 'touch', touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
+      return new Set()
+    } catch (error) {
+      // Such as a row that was there before a constraint: it spoils nobody else's note.
+      if (!isRowRefusal((error as Error).cause)) throw error
+      if (keys.length === 1) return new Set(keys.map(({ key }) => key))
+      const middle = Math.ceil(keys.length / 2)
+      const halves = [keys.slice(0, middle), keys.slice(middle)]
+      const refused: SessionKey[] = []
+      for (const half of halves) refused.push(...await this.touch(half, syncedAtMs, dueBeforeMs, deadline))
+      return new Set(refused)
+    }
   }
 
   /** Reads nobody, but all the same: whoever may not read the table, or finds another one, is told. */
@@ -162,6 +172,21 @@ export class PostgresUserStore implements UserStore {
     // Of a table that is not there the statements tell.
     if (rows.length > 0) this.#prepared = statements
     return statements
+  }
+
+  /** Sends a statement; where it depends on the types of columns and was refused after those changed, once more as they are now. */
+  async #ask (tried: string, which: keyof Statements, values: unknown[], deadline: Deadline): Promise<readonly UserRow[]> {
+    const { [which]: prepared } = await this.#ready(deadline)
+    try {
+      return await this.#run(tried, prepared, values, deadline)
+    } catch (error) {
+      if (!(error instanceof errors.StatementRefused) || !needsTypes(this.#table) || isRowRefusal(error.cause)) throw error
+      // Unless another request has read the types since.
+      if (this.#prepared?.[which] === prepared) this.#prepared = null
+      const { [which]: anew } = await this.#ready(deadline)
+      if (anew.text === prepared.text) throw error
+      return await this.#run(tried, anew, values, deadline)
+    }
   }
 
   /** The error for a user of whom a value is too long; with the columns that it is too long for, where those are known. */
@@ -186,7 +211,6 @@ export class PostgresUserStore implements UserStore {
           throw unavailable
         }
         if (databaseFailureOf(error, 'own') !== 'aborted') {
-          if (needsTypes(this.#table)) this.#prepared = null
           throw new errors.StatementRefused(placeOf(error), { cause: error })
         }
         // 57014: the statement was cancelled, most often by statement_timeout; the next one would be as slow.
@@ -224,6 +248,14 @@ function statementsOf (table: UsersTable, types: ColumnTypes): Statements {
 function sqlStateOf (error: unknown): string {
   const { code } = (error ?? {}) as { code?: unknown }
   return typeof code === 'string' ? code : ''
+}
+
+/**
+ * Whether a row was refused for what is in it. 22: a value that does not fit; 23, 27, 44: a constraint; 54: too long for an index; P0: a trigger of the
+ * app says no.
+ */
+function isRowRefusal (error: unknown): boolean {
+  return /^(?:2[237]|44|54|P0)/.test(sqlStateOf(error))
 }
 
 /** Where a statement failed, without any value: SQLSTATE, table, column, constraint. */

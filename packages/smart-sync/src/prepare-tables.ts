@@ -6,7 +6,8 @@ import type { UsersTable } from './users-table.js'
 
 /** How the tables are found at a start, or were put. */
 export interface Preparation {
-  readonly adoption: Adoption
+  /** null: the table could not be looked at yet. */
+  readonly adoption: Adoption | null
   /** Why the migrations could not be run, or the table not be looked at, though users can be read; null when nothing went wrong. */
   readonly failure: unknown
 }
@@ -21,8 +22,6 @@ export interface PrepareOptions {
   readonly signal: AbortSignal
 }
 
-const unjudged: Adoption = Object.freeze({ isReadable: true, refusals: [], warnings: [] })
-
 /**
  * Brings the tables up to date and judges them. A users table that cannot be written is completed all the same: its users are served.
  *
@@ -33,9 +32,9 @@ export async function prepareTables ({ pool, table, migrates, clock, signal }: P
     const adoption = migrates
       ? (await runMigrations(pool, table, { isStrict: false, clock, signal })).adoption
       : await inspect(pool, table)
-    return { adoption: adoption ?? unjudged, failure: null }
+    return { adoption, failure: null }
   } catch (failure) {
-    if (!migrates) return { adoption: unjudged, failure }
+    if (!migrates) return { adoption: null, failure }
     // Such as a role that may not alter the table, or a server that is read-only.
     const adoption = await inspect(pool, table).catch(() => null)
     if (adoption?.isReadable !== true) throw failure

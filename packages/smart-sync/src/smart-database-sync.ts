@@ -228,18 +228,19 @@ export class SmartDatabaseSync implements UserSource {
     const { store, clock, forceSyncAfterMs } = this.#options
     const nowMs = clock.now()
     const due = tasks.filter(({ stored }) => isDue(stored!.lastSyncedAtMs, nowMs, forceSyncAfterMs)).map(({ request }) => request)
-    let touched = false
+    /** Those whose note could not be made; null: none could. */
+    let refused: ReadonlySet<SessionKey> | null = null
     if (due.length > 0) {
       try {
-        await store.touch(due, nowMs, nowMs - forceSyncAfterMs, deadline)
-        touched = true
+        refused = await store.touch(due, nowMs, nowMs - forceSyncAfterMs, deadline)
       } catch (error) {
         if (!(error instanceof SourceUnavailable)) throw error
       }
     }
     for (const { request: { key }, stored } of tasks) {
       this.stats.skipped('confirmed')
-      const now = touched && isDue(stored!.lastSyncedAtMs, nowMs, forceSyncAfterMs) ? { ...stored!, lastSyncedAtMs: nowMs } : stored!
+      const isNoted = refused?.has(key) === false && isDue(stored!.lastSyncedAtMs, nowMs, forceSyncAfterMs)
+      const now = isNoted ? { ...stored!, lastSyncedAtMs: nowMs } : stored!
       settle(key, this.#record(now, 'skipped'))
     }
   }

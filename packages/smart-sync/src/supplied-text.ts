@@ -3,12 +3,17 @@ import { errors } from './errors.js'
 /**
  * What a function of the option `insert` supplies, as the text that PostgreSQL reads it from: a Date in ISO 8601, an object or a list as JSON, null as it is.
  *
- * @throws ORI_SYNC_INSERT_REFUSED when the function throws, or answers with what is no value
+ * @throws ORI_SYNC_INSERT_REFUSED when the function throws, or answers with what is no value, a promise among it
  */
 export function suppliedText (column: string, supply: () => unknown): string | null {
   try {
     const value = supply()
     if (value === null) return null
+    if (isThenable(value)) {
+      // Nobody else waits for it, and a rejection that nobody hears ends the process.
+      value.then(undefined, () => {})
+      throw new TypeError('a promise: supply the value at once')
+    }
     if (value instanceof Date) return value.toISOString()
     if (typeof value === 'object') return JSON.stringify(value)
     if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value)
@@ -16,4 +21,8 @@ export function suppliedText (column: string, supply: () => unknown): string | n
   } catch (cause) {
     throw new errors.InsertRefused(column, { cause })
   }
+}
+
+function isThenable (value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | undefined)?.then === 'function'
 }

@@ -1,5 +1,5 @@
 import { pause, SourceUnavailable, type Clock } from '@orientor/session-contract/core'
-import { sentenceOf, type Flaw } from './adoption.js'
+import { sentenceOf, type Adoption, type Flaw } from './adoption.js'
 import { errors } from './errors.js'
 import type { Preparation } from './prepare-tables.js'
 
@@ -14,6 +14,13 @@ export interface TablesGateOptions {
   /** Told how the tables are, when that is news. */
   readonly onPrepared: (preparation: Preparation) => void
 }
+
+/** What is taken for true of a table that could not be looked at yet: it is there, and nothing is written into it unseen. */
+const unseen: Adoption = Object.freeze({
+  isReadable: true,
+  refusals: Object.freeze([{ what: 'it could not be looked at yet', remedy: 'This is tried again until the database answers' }]),
+  warnings: Object.freeze([])
+})
 
 const firstBackoffMs = 250
 const longestBackoffMs = 5000
@@ -30,6 +37,7 @@ export class TablesGate {
   readonly #options: TablesGateOptions
   readonly #closing = new AbortController()
   #isOpen = false
+  #isSeen = false
   #isJudged = true
   #failure: unknown = null
   #refusal: string | null = null
@@ -92,7 +100,7 @@ export class TablesGate {
     for (let error = await first; (error !== undefined || this.#concern !== null || !this.#isJudged) && !signal.aborted; error = await this.#attempt()) {
       if (error !== undefined) onFailure(error)
       const backoffMs = firstBackoffMs + random() * Math.min(longestBackoffMs, firstBackoffMs * 2 ** failures++)
-      await pause(clock, this.#isOpen ? lookAgainMs : backoffMs, signal)
+      await pause(clock, this.#isOpen && this.#isSeen ? lookAgainMs : backoffMs, signal)
       if (signal.aborted) return
     }
   }
@@ -109,9 +117,11 @@ export class TablesGate {
   }
 
   #take (preparation: Preparation): void {
-    const { adoption: { isReadable, refusals, warnings }, failure } = preparation
+    const { adoption, failure } = preparation
+    const { isReadable, refusals, warnings } = adoption ?? unseen
     this.#isOpen = true
     this.#failure = null
+    this.#isSeen = adoption !== null
     this.#isJudged = isReadable
     // Of a table that is not there, or has other columns, every statement tells, and tells when that is over.
     this.#refusal = isReadable && refusals.length > 0 ? sentenceOf(refusals) : null

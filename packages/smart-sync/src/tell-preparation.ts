@@ -9,7 +9,12 @@ export interface PreparationLog {
 }
 
 /** Tells a log how the tables were found at a start, or later: what somebody has to mend is an error. */
-export function tellPreparation ({ adoption: { isReadable, refusals, warnings }, failure }: Preparation, log: PreparationLog): void {
+export function tellPreparation ({ adoption, failure }: Preparation, log: PreparationLog): void {
+  if (adoption === null) {
+    log.warn({ err: failure }, 'smart-sync: the users table could not be looked at yet. Users are served as they are stored, and none is written')
+    return
+  }
+  const { isReadable, refusals, warnings } = adoption
   const effect = isReadable ? 'users are served as they are stored, and none is written' : 'no user can be read'
   if (refusals.length > 0) log.error({}, `smart-sync: ${effect}. ${sentenceOf(refusals)}`)
   if (failure !== null) log.warn({ err: failure }, 'smart-sync: the tables could not be brought up to date. Users can be read, and are served')

@@ -48,7 +48,7 @@ export type WriteResult =
   }
 
 /**
- * Where users are kept. Every method is one statement and rejects with SourceUnavailable when the database cannot be had in time;
+ * Where users are kept. Every method is one statement, and some more where a row is refused; it rejects with SourceUnavailable when the database cannot be had in time;
  * any other rejection is a defect.
  */
 export interface UserStore {
@@ -66,8 +66,11 @@ export interface UserStore {
    * @param syncedAtMs - when they were compared with the provider; null when they were not
    */
   write (observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<WriteResult>
-  /** Notes that these users are in step, unless they were found so after `dueBeforeMs`. */
-  touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<void>
+  /**
+   * Notes that these users are in step, unless they were found so after `dueBeforeMs`. Answers with those whose rows the table
+   * does not take as they are, so that it cannot be noted.
+   */
+  touch (keys: readonly UserKey[], syncedAtMs: number, dueBeforeMs: number, deadline: Deadline): Promise<ReadonlySet<SessionKey>>
   /** Answers when the database does. */
   ping (deadline: Deadline): Promise<void>
 }

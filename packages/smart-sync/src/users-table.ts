@@ -47,8 +47,9 @@ export interface UsersTableOptions {
   /** Columns of the app's own that the user has under `extra`, by their names. They are never written. Default is none. */
   readonly extra?: readonly string[]
   /**
-   * What a new row needs that neither smart-sync nor the table supplies, by column: functions that are called for each new
-   * user, and answer with a value that JSON can hold or a Date. Default is none.
+   * What a new row needs that neither smart-sync nor the table supplies, by column: functions that are called for each user
+   * that is written, and answer at once, with a value that JSON can hold or a Date. Of a user who has a row the value is
+   * dropped. Where one throws the user is not written: a new one is refused, a known one served as stored. Default is none.
    */
   readonly insert?: Readonly<Record<string, () => unknown>>
   /** Whether a user without a row gets one. With false the app makes the rows, and a user without one is unknown. Default is true. */

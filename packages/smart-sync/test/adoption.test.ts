@@ -1,4 +1,4 @@
-import { createIdentity, sessionHub, type Component } from '@orientor/session-contract'
+import { createIdentity, sessionHub, sessionKey, type Component, type LoadRequest, type PoolLike } from '@orientor/session-contract'
 import { ManualClock, testDatabase, until } from '@orientor/test-kit'
 import Fastify, { type FastifyInstance } from 'fastify'
 import pg from 'pg'
@@ -25,6 +25,10 @@ async function started (t: Test, options: SmartSyncOptions): Promise<{ app: Fast
     health: async () => await component.health(),
     get: async (subject, claims = {}) => (await app.inject({ url: '/me', headers: { 'x-user': subject, 'x-claims': JSON.stringify(claims) } })).statusCode
   }
+}
+
+function keyOf (issuer: string, subject: string): Pick<LoadRequest, 'key' | 'issuer' | 'subject'> {
+  return { key: sessionKey(issuer, subject), issuer, subject }
 }
 
 const known = `INSERT INTO users (issuer, clerk_user_id) VALUES ('${issuer}', 'known')`
@@ -200,6 +204,24 @@ const harms: Readonly<Record<string, Harm>> = {
     says: /the role may not UPDATE column "email"/,
     mend: 'GRANT UPDATE ON users TO judged',
     byRole: true
+  },
+  'a sequence that the role may not draw from': {
+    harm: "CREATE SEQUENCE tickets; ALTER TABLE users ADD COLUMN ticket int DEFAULT nextval('tickets')",
+    says: /the role may not draw from the sequence tickets, which the default of column "ticket" does\. GRANT USAGE ON SEQUENCE tickets TO …/,
+    mend: 'GRANT USAGE ON SEQUENCE tickets TO judged',
+    byRole: true
+  },
+  'a serial id': {
+    harm: 'ALTER TABLE users ALTER COLUMN id DROP IDENTITY; CREATE SEQUENCE "Users Id" START WITH 100; ALTER TABLE users ALTER COLUMN id SET DEFAULT nextval(\'"Users Id"\')',
+    says: /the role may not draw from the sequence "Users Id", which the default of column "id" does\./,
+    mend: 'GRANT UPDATE ON SEQUENCE "Users Id" TO judged',
+    byRole: true
+  },
+  'deleted users that the role may not look up': {
+    harm: 'REVOKE SELECT ON user_tombstones FROM judged',
+    says: /the role may not SELECT from "user_tombstones", where deleted users are remembered\. GRANT SELECT ON "user_tombstones" TO …/,
+    mend: 'GRANT SELECT ON user_tombstones TO judged',
+    byRole: true
   }
 }
 
@@ -294,7 +316,8 @@ t.test('tables that look odd and work are taken as they are', async t => {
       const claims = { email: 'a@example.com', given_name: 'Ada', updated_at: 1_700_000_000 }
       t.same([await get('new', claims), await get('new', { ...claims, given_name: 'Augusta', updated_at: 1_700_000_001 }), await get('new')], [200, 200, 200])
       t.same((await pool.query('SELECT email, first_name FROM users')).rows, [{ email: 'a@example.com', first_name: 'Augusta' }])
-      t.same(log.filter(({ level }) => level >= 40), [])
+      // A revision of the app's own is told of.
+      t.match(log.filter(({ level }) => level >= 40), made.includes('revision') ? [{ msg: /column "revision" was there before smart-sync, which counts in it: what the app writes into it is replaced/ }] : [])
       await migrate({ pool, ...options, to: 0 })
     })
   }
@@ -358,6 +381,108 @@ t.test('a value that is too long is told as such, with its column, and never its
   const batch = syncOn(pool).load([request('c'), request('d', { given_name: 'x'.repeat(11) }), request('e')], deadlineIn(t, 5000))
   t.same((await Promise.allSettled(batch)).map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled'])
   t.match(await one(syncOn(pool), request('c', { given_name: 'x'.repeat(11), updated_at: 1_700_000_000 }), deadlineIn(t, 5000)), { kind: 'active', sync: 'failed' }, 'a known user goes on as stored')
+})
+
+t.test('a key that is longer than its column by blanks alone is no other user\'s: PostgreSQL would cut them in silence', async t => {
+  const tables = {
+    'a subject of varchar': 'CREATE TABLE users (id bigserial, issuer text, clerk_user_id varchar(6))',
+    'a subject under a domain': 'CREATE DOMAIN short AS varchar(6); CREATE DOMAIN shorter AS short; CREATE TABLE users (id bigserial, issuer text, clerk_user_id shorter)',
+    'an issuer of varchar': `CREATE TABLE users (id bigserial, issuer varchar(${issuer.length}), clerk_user_id text)`
+  }
+  for (const [what, made] of Object.entries(tables)) {
+    await t.test(what, async t => {
+      const { pool } = await pools(t)
+      await pool.query(made)
+      await migrate({ pool })
+      t.match(await one(syncOn(pool), request('victim', { email: 'victim@example.com', updated_at: 1_700_000_000 }), deadlineIn(t, 5000)), { kind: 'active' })
+      const before = (await pool.query('SELECT * FROM users')).rows
+      for (const blanks of [' ', '   ']) {
+        const attacker = what.includes('issuer') ? { ...request('victim'), ...keyOf(issuer + blanks, 'victim') } : { ...request('victim'), ...keyOf(issuer, `victim${blanks}`) }
+        const claims = { email: 'evil@example.com', updated_at: 1_800_000_000 }
+        const wanted = { ...attacker, identity: createIdentity({ issuer: attacker.issuer, subject: attacker.subject, claims }) }
+        await t.rejects(one(syncOn(pool), wanted, deadlineIn(t, 5000)), { code: 'ORI_SYNC_VALUE_TOO_LONG', message: /takes \d+ characters, and the value has \d+/ })
+        const batch = syncOn(pool).load([request('a'), wanted, request('b')], deadlineIn(t, 5000))
+        t.same((await Promise.allSettled(batch)).map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled'])
+        await pool.query("DELETE FROM users WHERE clerk_user_id IN ('a', 'b')")
+      }
+      t.same((await pool.query('SELECT * FROM users')).rows, before)
+    })
+  }
+})
+
+t.test('a table that could not be looked at, since the database was away, is not written until it was', async t => {
+  const { pool } = await pools(t)
+  await pool.query(`CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE users (id bigserial, issuer text, clerk_user_id text); ${known}`)
+  await migrate({ pool })
+  await pool.query('DROP TRIGGER zz_users_revision ON users; ALTER TABLE users ALTER COLUMN clerk_user_id TYPE text COLLATE blind')
+  let isAway = true
+  const gone = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  const looks: string[] = []
+  // The catalogue cannot be read, as when the database comes up while the service does.
+  const flaky: PoolLike = {
+    connect: async () => { if (isAway) throw gone; return await (pool as PoolLike).connect() },
+    query: async statement => {
+      if (statement.text.includes('lockedSequences')) looks.push(statement.text)
+      if (isAway && statement.text.includes('lockedSequences')) throw gone
+      return await (pool as PoolLike).query(statement)
+    }
+  }
+  const manual = new ManualClock()
+  const clock = { now: () => Date.now(), monotonic: () => performance.now(), setTimer: manual.setTimer }
+  const { get, health, log } = await started(t, { pool: flaky, clock, migrate: false })
+  t.match(await health(), { status: 'degraded', reason: /it could not be looked at yet/ })
+  t.match(log.filter(({ level }) => level === 40), [{ msg: /the users table could not be looked at yet\. Users are served as they are stored, and none is written/ }])
+  t.same([await get('known'), await get('KNOWN', { email: 'evil@example.com', updated_at: 1_700_000_000 }), await get('new')], [200, 503, 503])
+  t.equal((await pool.query("SELECT FROM users WHERE email = 'evil@example.com'")).rowCount, 0)
+  isAway = false
+  await until('it is looked at, soon', async () => {
+    manual.advance(500)
+    return (await health()).reason.includes('collation')
+  })
+  t.ok(looks.length >= 2)
+  t.same([await get('known'), await get('new')], [200, 503])
+})
+
+t.test('a migration whose look at the rows is cancelled has not happened, and does not say so', async t => {
+  const { pool } = await pools(t)
+  await pool.query(`CREATE TABLE users (id bigserial, ${key})`)
+  const cancelled: PoolLike = {
+    query: async statement => await (pool as PoolLike).query(statement),
+    connect: async () => {
+      const client = await (pool as PoolLike).connect()
+      return {
+        query: async statement => {
+          if (/IS NULL AND .* IS NOT NULL LIMIT 1/.test(statement.text)) {
+            await client.query({ text: "SET LOCAL statement_timeout = '1ms'" })
+            return await client.query({ text: 'SELECT pg_sleep(10)' })
+          }
+          return await client.query(statement)
+        },
+        release: destroy => { client.release(destroy) },
+        on: (event, listener) => client.on(event, listener),
+        off: (event, listener) => client.off(event, listener)
+      }
+    }
+  }
+  await t.rejects(migrate({ pool: cancelled }), { code: 'ORI_SOURCE_UNAVAILABLE' })
+  t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision'])
+})
+
+t.test('what a trigger or an option makes updates cost is told, with the remedy', async t => {
+  const { pool } = await pools(t)
+  await pool.query(`CREATE TABLE users (id bigserial, ${key}, updated_at timestamptz);
+    CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+    CREATE TRIGGER "set Updated" BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION stamp()`)
+  const warned = async (options: UsersTableOptions): Promise<string[]> => {
+    await migrate({ pool, ...options })
+    const { log, health } = await started(t, { pool, ...options })
+    t.match(await health(), { status: 'healthy' })
+    return log.filter(({ level }) => level === 40).map(({ msg }) => msg)
+  }
+  t.match(await warned({}), [/every update of "users" calls the trigger that counts column "revision", since "set Updated" may change what is read where the update does not say so\. If that changes no column that smart-sync reads, give the option harmlessTriggers: \["set Updated"\]/])
+  t.same(await warned({ harmlessTriggers: ['set Updated'] }), [])
+  t.same(await warned({ columnLists: false }), [], 'which was asked for')
+  t.match(await warned({ harmlessTriggers: ['set Updated', 'set_updated'] }), [/the option "harmlessTriggers" names "set_updated", which is no enabled trigger BEFORE UPDATE FOR EACH ROW of "users"\. Mend the option/])
 })
 
 t.test('under a collation that ignores case no user is given, or changes, another\'s row', async t => {

@@ -319,10 +319,11 @@ class MemoryStore implements UserStore {
     return { kind: 'done', written }
   }
 
-  async touch (keys: readonly UserKey[], syncedAtMs: number): Promise<void> {
+  async touch (keys: readonly UserKey[], syncedAtMs: number): Promise<ReadonlySet<SessionKey>> {
     this.calls.push(`touch ${keys.map(({ subject }) => subject).join(' ')}`)
     if (this.touchFailure !== null) throw this.touchFailure
     for (const { key } of keys) this.rows.set(key, { ...this.rows.get(key)!, lastSyncedAtMs: syncedAtMs })
+    return new Set()
   }
 
   async ping (): Promise<void> {}

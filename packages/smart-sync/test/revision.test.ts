@@ -118,6 +118,41 @@ t.test('updates that set nothing of what a load reads do not call the trigger, u
   t.equal(await after('UPDATE users SET seen = now()'), 3)
 })
 
+t.test('a function that somebody else put in the place of ours is not taken for it, at the first migration or later', async t => {
+  const { pool, url } = await pools(t)
+  await pool.query(`CREATE TABLE users (id bigserial PRIMARY KEY); CREATE ROLE mallory LOGIN PASSWORD 'mallory'; GRANT CREATE, USAGE ON SCHEMA public TO mallory`)
+  const account = new URL(url)
+  account.username = account.password = 'mallory'
+  const mallory = poolOn(t, account.href)
+  t.teardown(async () => { await pool.query('DROP OWNED BY mallory; DROP ROLE mallory') })
+  const owner = async (): Promise<unknown> => (await pool.query("SELECT proowner::regrole::text AS owner, prosecdef AS definer, proconfig AS config FROM pg_proc WHERE proname = 'users_next_revision'")).rows[0]
+  await mallory.query("CREATE FUNCTION users_next_revision() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
+  await migrate({ pool })
+  const ours = { owner: 'postgres', definer: false, config: null }
+  t.same(await owner(), ours)
+  await t.rejects(mallory.query("CREATE OR REPLACE FUNCTION users_next_revision() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"), { code: '42501' })
+  for (const drift of ['SECURITY DEFINER', "SET search_path = ''", 'OWNER TO mallory']) {
+    await pool.query(`ALTER FUNCTION users_next_revision() ${drift}`)
+    await migrate({ pool })
+    t.same(await owner(), ours, drift)
+    t.same(await listOf(pool), readByDefault)
+  }
+  await migrate({ pool, to: 0 })
+  t.same(await columnsOf(pool, 'users'), ['id bigint not null'], 'and what was noted is known still')
+})
+
+t.test('a comment of somebody else on the trigger is no note, and hinders no way', async t => {
+  for (const comment of ['{see wiki}', '{"reads": 5}', '{"added": "email", "created": 1}', '[]', 'null', '7']) {
+    const { pool } = await pools(t)
+    await migrate({ pool })
+    await pool.query(`COMMENT ON TRIGGER zz_users_revision ON users IS '${comment}'`)
+    await migrate({ pool, columns: { email: 'contact' } })
+    t.ok((await columnsOf(pool, 'users')).includes('contact text'), comment)
+    await pool.query(`COMMENT ON TRIGGER zz_users_revision ON users IS '${comment}'`)
+    await migrate({ pool, to: 0 })
+  }
+})
+
 t.test('the revision covers what any version has read, as long as it is there', async t => {
   const { pool, after, migrated } = await oneUser(t, 'CREATE TABLE users (id bigserial PRIMARY KEY, plan text, role text, seen timestamptz)')
   await migrated({ extra: ['plan'] })

@@ -1,4 +1,5 @@
-import { quotedName } from '@orientor/session-contract/core'
+import { quotedName, sqlLiteral } from '@orientor/session-contract/core'
+import { quotedTable } from '../table-names.js'
 import type { UserKey } from '../user-store.js'
 import { keyColumns, type UsersTable } from '../users-table.js'
 
@@ -15,6 +16,24 @@ export function isRowOf (table: UsersTable, row: string, key: string): string {
   const { issuer, subject } = table
   const same = `${row}.${quotedName(subject)} = ${key}.subject`
   return typeof issuer === 'string' ? `${row}.${quotedName(issuer)} = ${key}.issuer AND ${same}` : same
+}
+
+/**
+ * SQL for a part of a key as it is written: `text`, and a letter more where it is longer than its column takes. PostgreSQL refuses a text that is too long (22001), but
+ * for one that is so by blanks alone: that it cuts in silence ("Character Types"), and the key would be another user's.
+ */
+export function writtenPart ({ tables }: UsersTable, column: string, text: string): string {
+  // The length of a domain's column is said by the domain.
+  const most = `(
+    WITH RECURSIVE below AS (
+      SELECT a.atttypid AS oid, a.atttypmod AS typmod FROM pg_catalog.pg_attribute AS a
+      WHERE a.attrelid = pg_catalog.to_regclass(${sqlLiteral(quotedTable(tables.users))}) AND a.attname = ${sqlLiteral(column)}
+      UNION ALL
+      SELECT d.typbasetype, d.typtypmod FROM below JOIN pg_catalog.pg_type AS d ON d.oid = below.oid WHERE d.typtype = 'd'
+    )
+    SELECT min(below.typmod) - 4 FROM below WHERE below.typmod > 4
+  )`
+  return `CASE WHEN length(${text}) > ${most} THEN ${text} || '.' ELSE ${text} END`
 }
 
 /** The columns of the key, as they stand in a list. */

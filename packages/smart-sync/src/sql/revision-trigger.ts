@@ -14,6 +14,10 @@ export interface RevisionTrigger {
 /** What is noted on the trigger: by the first migration for the way back, and the columns that any version has read. */
 interface Note {
   readonly reads?: readonly string[]
+  /** Whether the table was made; left out where that is not known. */
+  readonly created?: boolean
+  /** The columns that were added to it. */
+  readonly added?: readonly string[]
 }
 
 /** The largest revision that JavaScript holds exactly. */
@@ -53,18 +57,44 @@ export function revisionTrigger (table: UsersTable, facts: TableFacts): Revision
   const list = isListed ? [...compared, revision].sort() : []
   const body = revisionBody(compared, revision)
   const names = reads.map(({ name }) => name)
-  const isInPlace = existing !== null && existing.enabled === 'A' && existing.isCalled && existing.body === body &&
+  const isInPlace = existing !== null && existing.isOurs && existing.enabled === 'A' && existing.isCalled && existing.body === body &&
     isSame(existing.columns, list) && isSame(note.reads ?? [], names)
   const users = quotedTable(tables.users)
   const name = quotedName(revisionTriggerName(table))
   const called = list.length === 0 ? '' : ` OF ${list.map(quotedName).join(', ')}`
   return {
     isInPlace,
-    sql: `CREATE OR REPLACE FUNCTION ${revisionFunction(table)}() RETURNS trigger LANGUAGE plpgsql AS ${sqlLiteral(body)};
+    sql: `${dropForeignFunction(table)}
+CREATE OR REPLACE FUNCTION ${revisionFunction(table)}() RETURNS trigger LANGUAGE plpgsql AS ${sqlLiteral(body)};
 CREATE OR REPLACE TRIGGER ${name} BEFORE UPDATE${called} ON ${users} FOR EACH ROW EXECUTE FUNCTION ${revisionFunction(table)}();
 ALTER TABLE ${users} ENABLE ALWAYS TRIGGER ${name};
 COMMENT ON TRIGGER ${name} ON ${users} IS ${sqlLiteral(JSON.stringify({ ...note, reads: names }))};`
   }
+}
+
+/**
+ * SQL for whether a function is one that a migration made, apart from its body: its owner may act for the owner of the table, and it runs with the rights of the
+ * writer. Whoever may create functions in the schema could else put one there beforehand, go on owning it when it is replaced, and have others run what it says then.
+ */
+export function isOurs (procedure: string, tableOwner: string): string {
+  return `(pg_catalog.pg_has_role(${procedure}.proowner, ${tableOwner}, 'MEMBER') AND NOT ${procedure}.prosecdef AND ${procedure}.proconfig IS NULL` +
+    ` AND ${procedure}.prolang = (SELECT l.oid FROM pg_catalog.pg_language AS l WHERE l.lanname = 'plpgsql'))`
+}
+
+/** SQL that removes a function of the name that no migration made, and the trigger that calls it. */
+export function dropForeignFunction (table: UsersTable): string {
+  return `DO ${sqlLiteral(`
+DECLARE
+  found regprocedure := to_regprocedure(${sqlLiteral(`${revisionFunction(table)}()`)});
+BEGIN
+  IF found IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc AS p, pg_catalog.pg_class AS c
+    WHERE p.oid = found AND c.oid = to_regclass(${sqlLiteral(quotedTable(table.tables.users))}) AND ${isOurs('p', 'c.relowner')}
+  ) THEN
+    EXECUTE format('DROP FUNCTION %s CASCADE', found);
+  END IF;
+END
+`)};`
 }
 
 /**
@@ -95,12 +125,17 @@ END
 }
 
 /** What is noted; nothing where somebody has put another comment in its place. */
-function noteOf (comment: string | null): Note {
+export function noteOf (comment: string | null): Note {
   try {
-    return (JSON.parse(comment ?? '{}') ?? {}) as Note
+    const note = JSON.parse(comment ?? '{}') as Note | null
+    return typeof note === 'object' && note !== null && isNames(note.reads) && isNames(note.added) ? note : {}
   } catch {
     return {}
   }
+}
+
+function isNames (names: unknown): boolean {
+  return names === undefined || (Array.isArray(names) && names.every(name => typeof name === 'string'))
 }
 
 function isSame (some: readonly string[], others: readonly string[]): boolean {

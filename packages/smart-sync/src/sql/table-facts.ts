@@ -1,6 +1,6 @@
 import { quotedTable } from '../table-names.js'
 import type { UsersTable } from '../users-table.js'
-import { revisionTriggerName } from './revision-trigger.js'
+import { isOurs, revisionTriggerName } from './revision-trigger.js'
 
 /** A column of the users table, as the catalogue describes it. */
 export interface ColumnFacts {
@@ -33,6 +33,8 @@ export interface ColumnFacts {
 export interface RevisionTriggerFacts {
   /** `A`: always, whatever the replication role. */
   readonly enabled: string
+  /** Whether its function is one that a migration made: its owner may act for the owner of the table, and it runs with the rights of the writer. */
+  readonly isOurs: boolean
   /** Whether it is called before each row is updated, and without a condition. */
   readonly isCalled: boolean
   /** Its column list; empty: any update calls it. */
@@ -49,6 +51,10 @@ export interface TableFacts {
   readonly columns: readonly ColumnFacts[]
   /** The columns of each unique index that ON CONFLICT can go by: valid, without a condition, over nothing but columns. */
   readonly unique: ReadonlyArray<{ readonly columns: readonly string[], readonly isImmediate: boolean, readonly isDeterministic: boolean }>
+  /** Sequences that defaults of its columns draw from and the role may not, by the names of the columns. */
+  readonly lockedSequences: Readonly<Record<string, string>>
+  /** Whether the role may read the users that were deleted; true where that table is not there yet. */
+  readonly readsTombstones: boolean
   /** Commands for which row-level security may hide rows from the role. */
   readonly hidden: readonly string[]
   /** Enabled triggers BEFORE INSERT FOR EACH ROW. */
@@ -128,6 +134,14 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
     FROM pg_catalog.pg_index AS x
     WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
   ),
+  'lockedSequences', (
+    SELECT coalesce(pg_catalog.json_object_agg(a.attname, q.oid::regclass), '{}') FROM pg_catalog.pg_attrdef AS e
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = e.adrelid AND a.attnum = e.adnum
+    JOIN pg_catalog.pg_depend AS x ON x.classid = 'pg_catalog.pg_attrdef'::regclass AND x.objid = e.oid AND x.refclassid = 'pg_catalog.pg_class'::regclass
+    JOIN pg_catalog.pg_class AS q ON q.oid = x.refobjid
+    WHERE e.adrelid = c.oid AND CASE WHEN q.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(q.oid, 'USAGE, UPDATE') ELSE false END
+  ),
+  'readsTombstones', coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass($3), 'SELECT'), true),
   'hidden', ARRAY(
     SELECT v.name FROM (VALUES ('SELECT', 'r'), ('INSERT', 'a'), ('UPDATE', 'w')) AS v(name, cmd)
     WHERE pg_catalog.row_security_active(c.oid) AND (NOT EXISTS (${policies(true)}) OR EXISTS (${policies(false)}))
@@ -147,6 +161,7 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
   'revisionTrigger', (
     SELECT pg_catalog.json_build_object(
       'enabled', g.tgenabled,
+      'isOurs', ${isOurs('f', 'c.relowner')},
       'isCalled', g.tgtype = 19 AND g.tgqual IS NULL,
       'columns', ARRAY(
         SELECT a.attname FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum = ANY (g.tgattr::int2[]) ORDER BY a.attname
@@ -161,7 +176,7 @@ FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1)`
 
 /** The values of tableFactsSql. */
 export function factsValues (table: UsersTable): string[] {
-  return [quotedTable(table.tables.users), revisionTriggerName(table)]
+  return [quotedTable(table.tables.users), revisionTriggerName(table), quotedTable(table.tables.tombstones)]
 }
 
 /** Reads the answer of tableFactsSql; null: there is no such table. */

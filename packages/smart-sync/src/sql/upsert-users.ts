@@ -4,7 +4,7 @@ import { suppliedText } from '../supplied-text.js'
 import { quotedTable } from '../table-names.js'
 import type { UsersTable } from '../users-table.js'
 import type { ColumnTypes } from './column-types.js'
-import { keyList } from './keys.js'
+import { keyList, writtenPart } from './keys.js'
 import { assignments, isNewsFor, observedRows, observedValues, type Incoming } from './observed-rows.js'
 import { statement, type Statement } from './statement.js'
 import { userColumns } from './user-row.js'
@@ -14,13 +14,13 @@ import { userColumns } from './user-row.js'
  * where it supplies them for an insert; else that leaves them to their defaults.
  */
 export function upsertUsers (table: UsersTable, types: ColumnTypes): Statement {
-  const { tables, columns, issuer, insert } = table
+  const { tables, columns, issuer, subject, insert } = table
   const supplied = Object.keys(insert)
   const aliases = supplied.map((_, index) => `supplied_${index}`)
   const written = (['email', 'firstName', 'lastName', 'profile', 'blocked', 'providerUpdatedAt', 'fingerprint', 'lastSyncedAt'] as const).map(field => columns[field])
   const excluded = Object.fromEntries(Object.entries(columns).map(([field, column]) => [field, `excluded.${quotedName(column)}`])) as unknown as Incoming
   const values = [
-    ...(typeof issuer === 'string' ? ['o.issuer'] : []), 'o.subject', 'o.email', 'o.first_name', 'o.last_name', 'o.profile::jsonb', 'o.blocked', 'o.updated_at',
+    ...(typeof issuer === 'string' ? [writtenPart(table, issuer, 'o.issuer')] : []), writtenPart(table, subject, 'o.subject'), 'o.email', 'o.first_name', 'o.last_name', 'o.profile::jsonb', 'o.blocked', 'o.updated_at',
     'o.fingerprint', '$10::timestamptz', ...supplied.map((name, index) => `o.${aliases[index]}${types.has(name) ? `::${types.get(name)}` : ''}`)
   ]
   return statement('upsert', `INSERT INTO ${quotedTable(tables.users)} AS u

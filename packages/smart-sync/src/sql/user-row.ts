@@ -31,10 +31,19 @@ export function userColumns (table: UsersTable, types: ColumnTypes): string {
     [of(columns.revokedSessions), 'revokedSessions'],
     [`${of(columns.deletedAt)} IS NOT NULL`, 'deleted'],
     [of(columns.revision), 'revision'],
-    ...extra.map((name, place) => [`to_json(${of(name)}${inexact.has(types.get(name)) ? '::text' : ''})`, extraField(place)] as const)
+    ...extra.map((name, place) => [exactJson(of(name), types.get(name)), extraField(place)] as const)
   ]
   // As text, so that it is the same where the app has results come in binary (`pg.defaults`).
   return selected.map(([expression, field]) => `(${expression})::text AS "${field}"`).join(', ')
+}
+
+/**
+ * SQL for a column of the app's own as JSON; numbers that JavaScript cannot hold exactly as text. What the column is is asked of the row, since its type may change while the statement
+ * stays; what is below a domain only the catalogue tells.
+ */
+function exactJson (column: string, type: string | undefined): string {
+  if (inexact.has(type)) return `to_json(${column}::text)`
+  return `CASE WHEN pg_typeof(${column}) IN (${[...inexact].map(name => `'${name}'::regtype`).join(', ')}) THEN to_json(${column}::text) ELSE to_json(${column}) END`
 }
 
 /** What of the users table a load reads, but for the time of the last sync, which changes no user. */

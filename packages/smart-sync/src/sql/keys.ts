@@ -10,7 +10,9 @@ export function keyValues (keys: readonly UserKey[]): string[][] {
   return [keys.map(({ issuer }) => issuer), keys.map(({ subject }) => subject)]
 }
 
-/** SQL for whether the row called `row` is that of the key called `key`, which has the columns `issuer` and `subject`. */
+/**
+ * SQL for whether the row called `row` is that of the key called `key`, which has the columns `issuer` and `subject`.
+ */
 export function isRowOf (table: UsersTable, row: string, key: string): string {
   const { issuer, subject } = table
   const same = `${row}.${quotedName(subject)} = ${key}.subject`

@@ -22,7 +22,7 @@ export interface TableColumns {
   readonly tokensValidFrom?: string
   /** A column that is not null once the user was deleted. */
   readonly deletedAt?: string
-  /** A whole number that grows with every change of the row, whoever makes it. */
+  /** A whole number that grows with every change of the row, also with one that the app does not make. */
   readonly revision?: string
 }
 

@@ -35,7 +35,7 @@ export async function build (pool: PoolLike): Promise<FastifyInstance> {
   const fresh = { required: true, maxStalenessMs: 0, onUnavailable: 'fail' } as const
   app.get('/me/fresh', { config: { session: fresh } }, async request => requireSessionUser(request))
 
-  // Whoever changes a user says so; the next request loads anew. For insiders only: guard it.
+  // Call it after a change of a user; the next request loads anew. For insiders only: guard it.
   app.delete<{ Params: { subject: string } }>('/cached/:subject', async request => ({
     known: app.sessionCache.invalidateUser({ issuer, subject: request.params.subject })
   }))

@@ -1,4 +1,5 @@
 import type { Clock } from '@orientor/session-contract/core'
+import { markUnsent } from './mark-unsent.js'
 
 /** Opens a connection; `lost` is to be called once when it dies by itself. Must reject, and cut the socket, when the signal aborts. */
 export type Open<C> = (lost: (connection: C) => void, signal: AbortSignal) => Promise<C>
@@ -82,7 +83,7 @@ export class ConnectionOpener<C extends { destroy (): void }> {
     const { signal } = controller
     this.#attempts.add(controller)
     const timer = clock.setTimer(() => {
-      controller.abort(Object.assign(new DOMException(`No connection within ${this.#limitMs} ms`, 'TimeoutError'), { databaseFailure: 'unsent' }))
+      controller.abort(markUnsent(new DOMException(`No connection within ${this.#limitMs} ms`, 'TimeoutError')))
     }, this.#limitMs)
     // The place is taken back when the limit passes, even from an opener that does not hear the signal.
     const aborted = new Promise<never>((_resolve, reject) => {
@@ -98,7 +99,7 @@ export class ConnectionOpener<C extends { destroy (): void }> {
       else isStillborn = true
     }, signal)
     Promise.race([opening, aborted]).then(connection => {
-      if (isStillborn) throw Object.assign(new Error('The connection ended before it was ready.'), { databaseFailure: 'unsent' })
+      if (isStillborn) throw markUnsent(new Error('The connection ended before it was ready.'))
       timer.cancel()
       this.#attempts.delete(controller)
       isOpen = true

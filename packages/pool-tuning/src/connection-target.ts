@@ -3,26 +3,30 @@ import { readConnection } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import { connectionParameters } from './pg-pool-seam.js'
 
-/** Where a configuration leads, without its password. */
+/** The target of a client configuration: the server, the database and the role, without the password. */
 export interface ConnectionTarget {
   readonly role: string
   readonly database: string
   readonly host: string
   readonly port: number
-  /** What pg made of connection string, options and environment together. */
+  /** The parameters that pg made of connection string, options and environment together. */
   readonly parameters: Readonly<Record<string, unknown>>
-  /** What the connection string says and pg does not hear; null when there is no such thing. */
+  /** A sentence about a parameter of the connection string that pg ignores; null when there is none. */
   readonly advice: string | null
 }
 
 /**
- * A client's configuration without a connection string in it: what is given beside the string counts, and what is not comes from the string. The files that it names
- * are read anew each time.
+ * A client's configuration without a connection string in it: what is given beside the string counts, and what is not
+ * comes from the string. The files that it names are read anew each time.
  *
  * @throws ORI_POOL_INVALID_CONNECTION_STRING, which never shows the string
  */
-export function clientConfig (config: pg.ClientConfig): { readonly config: pg.ClientConfig, readonly advice: string | null } {
-  const reading = readConnection({ ...config }, connectionString => connectionParameters(new pg.Client({ connectionString })))
+export function clientConfig (
+  config: pg.ClientConfig
+): { readonly config: pg.ClientConfig, readonly advice: string | null } {
+  const reading = readConnection({ ...config }, connectionString => {
+    return connectionParameters(new pg.Client({ connectionString }))
+  })
   if (reading.kind === 'refused') throw new errors.InvalidConnectionString(reading.flaw)
   return reading
 }
@@ -35,6 +39,10 @@ export function clientConfig (config: pg.ClientConfig): { readonly config: pg.Cl
 export function connectionTarget (given: pg.ClientConfig): ConnectionTarget {
   const { config, advice } = clientConfig(given)
   const client = new pg.Client(config)
-  if (!Number.isInteger(client.port) || client.port < 0 || client.port > 65_535) throw new errors.InvalidConnectionString('leads to a port that is no number from 0 to 65535.')
-  return { role: String(client.user), database: String(client.database), host: client.host, port: client.port, parameters: connectionParameters(client), advice }
+  const { user, database, host, port } = client
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new errors.InvalidConnectionString('leads to a port that is no number from 0 to 65535.')
+  }
+  const parameters = connectionParameters(client)
+  return { role: String(user), database: String(database), host, port, parameters, advice }
 }

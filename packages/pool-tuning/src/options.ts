@@ -43,7 +43,7 @@ export interface PoolTuningOptions {
   readonly resetOnReturn?: 'rollback' | 'commit' | 'discard'
   /**
    * Session settings by their names in PostgreSQL, merged over the defaults; null leaves one to the server. Those of the planner (`effective_cache_size`, `random_page_cost`) have
-   * defaults with the preset `railway` only, and never replace what somebody set at the server.
+   * defaults with the preset `railway` only, and never replace what an operator set at the server.
    */
   readonly settings?: Partial<SessionSettings>
   /** How settings reach the session. Default is `auto`. */

@@ -75,7 +75,7 @@ export class PgConnection implements PooledConnection {
 
   /**
    * @param resetText - what `reset()` sends
-   * @param onOutdated - told when a statement that was prepared here does not fit any more, whoever sent it
+   * @param onOutdated - called when a statement that was prepared here does not fit any more, pool or app sent it
    */
   constructor (client: pg.Client, resetText: string, onOutdated: (error: Error) => void) {
     this.client = client as pg.PoolClient
@@ -122,7 +122,7 @@ export class PgConnection implements PooledConnection {
   async reset (): Promise<void> {
     const isDiscarding = this.#resetText === 'DISCARD ALL'
     if (this.transactionStatus !== 'I') await this.client.query(this.transactionStatus === 'E' || isDiscarding ? 'ROLLBACK' : this.#resetText)
-    // The client must forget with the server; it would send names that nobody knows.
+    // The client must forget with the server; it would send names that the server does not know.
     if (isDiscarding) await this.client.query('DISCARD ALL')
     else if (this.#isOutdated) await this.client.query('DEALLOCATE ALL')
     else return

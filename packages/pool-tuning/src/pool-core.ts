@@ -2,6 +2,7 @@ import type { Clock } from '@orientor/session-contract/core'
 import { ConnectionOpener, type Open } from './connection-opener.js'
 import { ConnectionTrust } from './connection-trust.js'
 import { errors } from './errors.js'
+import { markUnsent } from './mark-unsent.js'
 import type { ReleaseVerdict } from './release-verdict.js'
 import { WaitingLine, type Answer } from './waiting-line.js'
 import { within } from './within.js'
@@ -289,7 +290,7 @@ export class PoolCore<C extends PooledConnection> {
     const cause = lastError ?? reason
     const error = new errors.CheckoutTimeout(`No connection was to be had within ${Math.round(waitedMs)} ms: ${lent} lent of ${total} open (at most ${this.limit}), one of them for ${Math.round(longestLentMs)} ms, ${opening} being opened, ${waiting} more waiting${
       lastError === null ? '. Lend connections for a shorter time, or raise size or overflow.' : '. The last attempt to connect failed; see the cause.'}`)
-    return Object.assign(error, { databaseFailure: 'unsent', ...(cause === null ? {} : { cause }) })
+    return Object.assign(markUnsent(error), cause === null ? {} : { cause })
   }
 
   /** @param isAwaited - whether somebody in the line counts on it */

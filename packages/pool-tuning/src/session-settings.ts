@@ -1,7 +1,10 @@
 import type pg from 'pg'
-import { asSent, databaseFailureOf, isOutage } from '@orientor/session-contract/core'
+import { asSent, databaseFailureOf, isOutage, quotedName, sqlLiteral } from '@orientor/session-contract/core'
 
-/** Session settings by their names in PostgreSQL; null for one that is left to the server. Durations in milliseconds, 0 for no limit. */
+/**
+ * Session settings by their names in PostgreSQL; null for one that is left to the server. Durations in milliseconds, 0
+ * for no limit.
+ */
 export interface SessionSettings {
   readonly statement_timeout: number | null
   readonly lock_timeout: number | null
@@ -19,15 +22,17 @@ export const defaultSessionSettings: SessionSettings = Object.freeze({
   random_page_cost: null
 })
 
-/** How settings reach the session; see SettingsDelivery. */
+/** The way in which settings reach the session; see SettingsDelivery. */
 export type Delivery = 'auto' | 'startup' | 'set' | 'transaction' | 'role'
 
 type Name = keyof SessionSettings
-/** What the planner reckons with: a guess about the machine, which whoever set up the server knows better. */
+/** Settings of the planner: guesses about the machine, which the operator of the server knows better. */
 const plannerNames: ReadonlySet<Name> = new Set<Name>(['effective_cache_size', 'random_page_cost'])
-const startupNames: ReadonlySet<Name> = new Set<Name>(['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'])
+const startupNames: ReadonlySet<Name> = new Set<Name>([
+  'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'
+])
 
-/** What the first connection showed. */
+/** The findings of the first connection. */
 export interface Verification {
   /** Whether the backend that answers is the one that was announced at the start; if not, a pooler sits in between. */
   readonly pooled: boolean
@@ -44,27 +49,30 @@ export interface Verification {
  * - `role`: not at all; the database owner writes them once with ALTER ROLE
  * - `auto`: `startup`, and `transaction` from the moment a pooler shows itself
  *
- * What the planner reckons with is brought only where the server has its built-in default (`pg_settings.source`): a value that anybody set, in the server's files, for
- * the database or for the role, stays. The first connection finds that out.
+ * A setting of the planner is brought only where the server has its built-in default (`pg_settings.source`): a
+ * value that an operator set, in the server's files, for the database or for the role, stays. The first connection finds
+ * that out.
  */
 export class SettingsDelivery {
   readonly #wanted: Map<Name, string>
   readonly #own: ReadonlySet<string>
   readonly #kept = new Map<string, string>()
-  /** Of which it is not known yet whether the server has a value of its own. */
+  /** Settings of which it is not known yet whether the server has a value of its own. */
   readonly #undecided: Set<Name>
   readonly #auto: boolean
   #mode: Exclude<Delivery, 'auto'>
 
   /**
    * @param client - the app's own client configuration; what it sets stays as it is
-   * @param connectionParameters - of a client made by that configuration: what it says after connection string and environment
+   * @param connectionParameters - of a client made by that configuration: what it says after connection string and
+   *   environment
    */
   constructor (settings: SessionSettings, delivery: Delivery, connectionParameters: Readonly<Record<string, unknown>>) {
     this.#auto = delivery === 'auto'
     this.#mode = delivery === 'auto' ? 'startup' : delivery
     const options = typeof connectionParameters['options'] === 'string' ? connectionParameters['options'] : ''
-    const own = new Set<string>([...options.matchAll(/(?:-c\s*|--)([a-z_-]+)\s*=/gi)].map(([, name]) => name!.toLowerCase().replaceAll('-', '_')))
+    const flags = [...options.matchAll(/(?:-c\s*|--)([a-z_-]+)\s*=/gi)]
+    const own = new Set<string>(flags.map(([, name]) => name!.toLowerCase().replaceAll('-', '_')))
     const wanted = new Map<Name, string>()
     for (const [name, value] of Object.entries(settings) as Array<[Name, string | number | null]>) {
       if (value === null || own.has(name)) continue
@@ -90,20 +98,26 @@ export class SettingsDelivery {
     return this.#wanted
   }
 
-  /** Settings that somebody set at the server, so that they stay, by name, with where: `configuration file`, `database`, `user` … */
+  /**
+   * Settings that an operator set at the server, so that they stay, by name, with the place: `configuration file`,
+   * `database`, `user` …
+   */
   get kept (): ReadonlyMap<string, string> {
     return this.#kept
   }
 
   /**
-   * Finds out, on a connection that was made without them, which of the planner's settings the server has a value of its own for.
+   * Finds out, on a connection that was made without them, which of the planner's settings the server has a value of
+   * its own for.
    *
    * @param options - that the connection was made with
-   * @returns whether it should be made anew, since it lacks what it is to begin with: so do all that were on their way meanwhile
+   * @returns whether it should be made anew, since it lacks what it is to begin with: so do all that were on their way
+   *   meanwhile
    */
   async decide (client: pg.ClientBase, options: string): Promise<boolean> {
     if (this.#undecided.size > 0) this.#learn(await sourcesOf(client, [...this.#undecided]))
-    return this.#mode === 'startup' && [...this.#wanted.keys()].some(name => plannerNames.has(name) && !options.includes(`-c ${name}=`))
+    if (this.#mode !== 'startup') return false
+    return [...this.#wanted.keys()].some(name => plannerNames.has(name) && !options.includes(`-c ${name}=`))
   }
 
   #learn (sources: ReadonlyMap<string, string>): void {
@@ -141,14 +155,17 @@ export class SettingsDelivery {
     return this.#mode === 'transaction' ? this.#statements('SET LOCAL') : null
   }
 
-  /** What the owner of the database may write instead, for the role that connects. */
+  /** The SQL that the owner of the database may run instead, for the role that connects. */
   advice (role: string): string {
-    return [...this.#wanted].map(([name, value]) => `ALTER ROLE "${role.replaceAll('"', '""')}" SET ${name} = '${value}';`).join(' ')
+    const statements = [...this.#wanted].map(([name, value]) => {
+      return `ALTER ROLE ${quotedName(role)} SET ${name} = ${sqlLiteral(value)};`
+    })
+    return statements.join(' ')
   }
 
   /**
-   * Whether a refused connection is worth one more attempt: a pooler refused the startup parameters (PgBouncer: 08P01), which are sent no more. Of several that
-   * are opened at the same time each is refused.
+   * Whether a refused connection is worth one more attempt: a pooler refused the startup parameters (PgBouncer:
+   * 08P01), which are sent no more. Of several that are opened at the same time each is refused.
    */
   refused (error: unknown): boolean {
     const { code, message } = error as { code?: unknown, message?: unknown }
@@ -160,9 +177,14 @@ export class SettingsDelivery {
   /** Compares what is in force with what was sent, on a new connection. */
   async verify (client: pg.ClientBase, announcedPid: number | null): Promise<Verification> {
     const sent = this.#mode === 'startup' || this.#mode === 'set' ? [...this.#wanted] : []
-    const columns = sent.flatMap(([name, value], index) => [`current_setting('${name}') AS is_${index}`, `set_config('${name}', '${value.replaceAll("'", "''")}', true) AS want_${index}`])
     // set_config(…, true) ends with the statement; it only spells the wanted value as the server does.
-    const { rows: [row] } = await client.query<Record<string, string>>({ text: `SELECT ${['pg_backend_pid()::text AS pid', ...columns].join(', ')}`, types: asSent as pg.CustomTypesConfig })
+    const columns = sent.flatMap(([name, value], index) => [
+      `current_setting('${name}') AS is_${index}`,
+      `set_config('${name}', ${sqlLiteral(value)}, true) AS want_${index}`
+    ])
+    const text = `SELECT ${['pg_backend_pid()::text AS pid', ...columns].join(', ')}`
+    const types = asSent as pg.CustomTypesConfig
+    const { rows: [row] } = await client.query<Record<string, string>>({ text, types })
     const notApplied = new Map<string, string>()
     sent.forEach(([name], index) => {
       if (row![`is_${index}`] !== row![`want_${index}`]) notApplied.set(name, row![`is_${index}`]!)
@@ -174,15 +196,17 @@ export class SettingsDelivery {
 
   #statements (verb: 'SET' | 'SET LOCAL'): string | null {
     if (this.#wanted.size === 0) return null
-    return [...this.#wanted].map(([name, value]) => `${verb} ${name} = '${value.replaceAll("'", "''")}'`).join('; ')
+    return [...this.#wanted].map(([name, value]) => `${verb} ${name} = ${sqlLiteral(value)}`).join('; ')
   }
 }
 
-/** Where the values in force come from, by name. A server that does not tell is asked no more. */
+/** The sources of the values in force, by name of the setting; none where the server does not tell. */
 async function sourcesOf (client: pg.ClientBase, names: readonly string[]): Promise<ReadonlyMap<string, string>> {
   try {
     const { rows } = await client.query<{ name: string, source: string }>({
-      text: 'SELECT name, source FROM pg_catalog.pg_settings WHERE name = ANY ($1)', values: [names], types: asSent as pg.CustomTypesConfig
+      text: 'SELECT name, source FROM pg_catalog.pg_settings WHERE name = ANY ($1)',
+      values: [names],
+      types: asSent as pg.CustomTypesConfig
     })
     return new Map(rows.map(({ name, source }) => [name, source]))
   } catch (error) {

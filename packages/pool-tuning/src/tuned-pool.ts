@@ -1,60 +1,66 @@
 import pg from 'pg'
-import { databaseFailureOf, isPlanOutdated, type Clock, type Deadline } from '@orientor/session-contract/core'
+import {
+  databaseFailureOf, isMisnamed, isPlanOutdated, type Clock, type Deadline
+} from '@orientor/session-contract/core'
 import { errors } from './errors.js'
+import { markUnsent } from './mark-unsent.js'
 import { markPool, newClient, PgConnection, showCounts } from './pg-pool-seam.js'
-import { PoolCore, type Acquisition, type GoneReason, type Member, type PoolCoreOptions, type PoolStats } from './pool-core.js'
+import {
+  PoolCore, type Acquisition, type GoneReason, type Member, type PoolCoreOptions, type PoolStats
+} from './pool-core.js'
 import { verdictOf, type ReleaseVerdict } from './release-verdict.js'
 import { Retry, type RetryOptions } from './retry.js'
 import { isSubmittable, submit, type QueryCallback } from './submittable.js'
 import { throwLater } from './throw-later.js'
 
-/** What a statement may say beside its text; understood by `TunedPool.query()`. */
+/** A statement with what `TunedPool.query()` understands beside pg's own. */
 export interface TunedQueryConfig extends pg.QueryConfig {
-  /** Whether a second execution does no harm: only then is a statement that was cut in flight sent again. Default is false. */
+  /** Whether a second execution does no harm: only then a statement cut in flight is sent again. Default is false. */
   readonly idempotent?: boolean
-  /** By when the answer must be there, waiting and retries included. Default: the pool's `timeoutMs` for the connection. */
+  /**
+   * The end of the time for the answer, with waiting and retries. Default: the pool's `timeoutMs`, for the connection.
+   */
   readonly deadline?: Deadline
 }
 
-/** How a pool behaves; all durations in milliseconds. */
+/** The behaviour of a pool; all durations in milliseconds. */
 export interface TunedPoolOptions extends Omit<PoolCoreOptions, 'alwaysReset'> {
   readonly drainMs: number
   readonly retry: RetryOptions
   readonly resetOnReturn: 'rollback' | 'commit' | 'discard'
 }
 
-/** What the pool needs from outside. */
+/** The parts that the pool takes from outside. */
 export interface TunedPoolPorts {
   readonly clock: Clock
   readonly random: () => number
-  /** Configuration of the next client; may change between connections. */
+  /** The configuration of the next client; may change between connections. */
   readonly config: () => pg.PoolConfig
-  /** Work on a new connection before it is lent, inside the limit of the connection. */
+  /** Prepares a new connection before it is lent, within `connectTimeoutMs`. */
   readonly onConnect: (client: pg.Client) => Promise<void>
-  /** Whether to try once more at once with the configuration of now. */
+  /** Whether to connect once more, at once, with the configuration of now. */
   readonly onRefused: (error: unknown) => boolean
   /** Whether a pooler may sit in front of the server, which gives out another session for each transaction. */
   readonly mayBePooled: () => boolean
   readonly onStatement?: (text: string) => void
   readonly onLeak?: (trace: string) => void
-  /** After how long a lent connection is reported with the place that took it; 0 for never. */
+  /** The time after which a lent connection is reported with the place that took it, in milliseconds; 0 for never. */
   readonly leakTraceAfterMs: number
 }
 
 type Done = (release?: Error | boolean) => void
 type ConnectCallback = (error: Error | undefined, client: pg.PoolClient | undefined, done: Done) => void
 type Lent = Member<PgConnection>
+type Sent = string | TunedQueryConfig
 
-/** A prepared statement that is not there, or is there already: the session is not the one that this client thinks. */
-const misnamed: ReadonlySet<unknown> = new Set(['26000', '42P05'])
-/** A connection is made anew when its parameters are refused, and when the first one showed what they have to be. */
-const mostAttempts = 3
+/** The most attempts for a connection: it is made anew when its parameters are refused, or turn out to lack some. */
+const maxAttempts = 3
 const resetTexts = { rollback: 'ROLLBACK', commit: 'COMMIT', discard: 'DISCARD ALL' } as const
 const noop = (): void => {}
 
 /**
- * A pool with the face of pg-pool and another heart: a drop-in for `pg.Pool` that lends only proven connections, keeps them through refused statements,
- * survives every end of a connection, always serves its waiters, and ends within its deadline. Emits pg-pool's events.
+ * A drop-in for `pg.Pool` that lends only proven connections, keeps them through refused statements, survives every end
+ * of a connection, always serves its waiters, and ends within its deadline. Emits pg-pool's events.
  */
 export class TunedPool extends pg.Pool {
   readonly #core: PoolCore<PgConnection>
@@ -105,13 +111,17 @@ export class TunedPool extends pg.Pool {
   override connect (callback: ConnectCallback): void
   override connect (callback?: ConnectCallback): Promise<pg.PoolClient> | void {
     if (callback === undefined) return this.checkout()
-    this.checkout().then(client => { callback(undefined, client, client.release) }, (error: Error) => { callback(error, undefined, noop) }).catch(throwLater)
+    this.checkout().then(client => {
+      callback(undefined, client, client.release)
+    }, (error: Error) => {
+      callback(error, undefined, noop)
+    }).catch(throwLater)
   }
 
   /**
-   * A connection, to be given back with `client.release()`. Failures to connect are retried inside the deadline.
+   * A connection, to be given back with `client.release()`. Failures to connect are retried within the deadline.
    *
-   * @throws ORI_POOL_CHECKOUT_TIMEOUT at the deadline, ORI_POOL_CLOSED after end(), or what the last attempt to connect failed with
+   * @throws ORI_POOL_CHECKOUT_TIMEOUT at the deadline, ORI_POOL_CLOSED after end(), or the error of the last attempt
    */
   async checkout (request: Acquisition = {}): Promise<pg.PoolClient> {
     const member = this.#core.tryAcquire() ?? await this.#acquire(request)
@@ -119,16 +129,25 @@ export class TunedPool extends pg.Pool {
   }
 
   override query<T extends pg.Submittable> (statement: T): T
-  override query<R extends unknown[] = unknown[]> (statement: pg.QueryArrayConfig, values?: unknown[]): Promise<pg.QueryArrayResult<R>>
-  override query<R extends pg.QueryResultRow = pg.QueryResultRow> (statement: string | TunedQueryConfig | pg.QueryConfig, values?: unknown[]): Promise<pg.QueryResult<R>>
-  override query (statement: string | TunedQueryConfig | pg.QueryConfig | pg.QueryArrayConfig, values: unknown[] | undefined | QueryCallback, callback?: QueryCallback): void
+  override query<R extends unknown[] = unknown[]> (
+    statement: pg.QueryArrayConfig, values?: unknown[]
+  ): Promise<pg.QueryArrayResult<R>>
+  override query<R extends pg.QueryResultRow = pg.QueryResultRow> (
+    statement: string | TunedQueryConfig | pg.QueryConfig, values?: unknown[]
+  ): Promise<pg.QueryResult<R>>
+  override query (
+    statement: string | TunedQueryConfig | pg.QueryConfig | pg.QueryArrayConfig,
+    values: unknown[] | undefined | QueryCallback,
+    callback?: QueryCallback
+  ): void
   override query (statement: unknown, values?: unknown, callback?: unknown): never {
     const given = (typeof values === 'function' ? values : callback) as QueryCallback | undefined
     if (isSubmittable(statement)) {
       submit(() => this.checkout(), statement, given)
       return statement as never
     }
-    const answer = this.#query(statement as string | TunedQueryConfig, typeof values === 'function' ? undefined : values as unknown[] | undefined)
+    const parameters = typeof values === 'function' ? undefined : values as unknown[] | undefined
+    const answer = this.#query(statement as Sent, parameters)
     if (given === undefined) return answer as never
     answer.then(result => { given(null, result) }, (error: Error) => { given(error) }).catch(throwLater)
     return undefined as never
@@ -143,7 +162,7 @@ export class TunedPool extends pg.Pool {
     ended.then(callback).catch(throwLater)
   }
 
-  /** Ends the pool: what is lent has so long to come back, then it is cut. Called again, the shorter time counts. */
+  /** Ends the pool: what is lent has `graceMs` to come back, then it is cut. Called again, the shorter time counts. */
   async drain (graceMs: number): Promise<void> {
     markPool(this, 'ending')
     await this.#core.drain(graceMs)
@@ -155,7 +174,9 @@ export class TunedPool extends pg.Pool {
     this.#core.cut()
   }
 
-  async #open (lost: (connection: PgConnection) => void, signal: AbortSignal, resetText: string): Promise<PgConnection> {
+  async #open (
+    lost: (connection: PgConnection) => void, signal: AbortSignal, resetText: string
+  ): Promise<PgConnection> {
     for (let attempt = 1; ; attempt++) {
       const client = newClient(this, this.#ports.config())
       const connection = new PgConnection(client, resetText, error => { this.#outdated(error) })
@@ -174,17 +195,17 @@ export class TunedPool extends pg.Pool {
       } catch (error) {
         isGivenUp = true
         cut()
-        if (attempt < mostAttempts && this.#ports.onRefused(error)) continue
-        throw unsent(error)
+        if (attempt < maxAttempts && this.#ports.onRefused(error)) continue
+        throw whileOpening(error)
       } finally {
         signal.removeEventListener('abort', cut)
       }
     }
   }
 
-  /** A statement of some connection does not fit any more: those of the others neither, or names are of no use here. */
+  /** Takes note of an outdated statement: those of other connections are as well, or names are of no use here. */
   #outdated (error: Error): void {
-    if (!misnamed.has((error as { code?: unknown }).code)) this.#core.outdate()
+    if (!isMisnamed(error)) this.#core.outdate()
     else if (this.#ports.mayBePooled()) this.#namesStatements = false
   }
 
@@ -193,7 +214,7 @@ export class TunedPool extends pg.Pool {
     this.#tell('remove', client)
   }
 
-  /** A listener that throws disturbs nobody but the process, as everywhere. */
+  /** Emits an event; a listener that throws disturbs the process alone, as everywhere. */
   #tell (event: string, ...details: unknown[]): void {
     try {
       this.emit(event as 'connect', ...details as [pg.PoolClient])
@@ -227,7 +248,8 @@ export class TunedPool extends pg.Pool {
       if (released) throw new Error('Release called on client which has already been released to the pool.')
       released = true
       watch?.cancel()
-      this.#giveBack(member, error === undefined || error === false ? 'keep' : error === true ? 'broken' : verdictOf(error), error)
+      const isKept = error === undefined || error === false
+      this.#giveBack(member, isKept ? 'keep' : error === true ? 'broken' : verdictOf(error), error)
     }
     if (this.listenerCount('acquire') > 0) this.#tell('acquire', client)
     return client
@@ -245,8 +267,8 @@ export class TunedPool extends pg.Pool {
     return clock.setTimer(() => { onLeak?.(trace.stack!) }, leakTraceAfterMs)
   }
 
-  /** The usual case, an idle connection and an answer, costs one promise; everything else goes the long way. */
-  #query (statement: string | TunedQueryConfig, values: unknown[] | undefined): Promise<unknown> {
+  /** Sends a statement. The usual case, an idle connection and an answer, costs one promise. */
+  #query (statement: Sent, values: unknown[] | undefined): Promise<unknown> {
     if (!this.#namesStatements) statement = withoutName(statement)
     const deadline = (statement as TunedQueryConfig | null)?.deadline
     const untilMs = deadline?.atMs ?? this.#ports.clock.monotonic() + this.#timeoutMs
@@ -260,8 +282,11 @@ export class TunedPool extends pg.Pool {
     })
   }
 
-  async #queryAgain (statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number): Promise<unknown> {
-    const member = this.#core.tryAcquire() ?? await this.#acquire(deadline === undefined ? { atMs: untilMs } : { atMs: deadline.atMs, signal: deadline.signal })
+  async #queryAgain (
+    statement: Sent, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number
+  ): Promise<unknown> {
+    const request = deadline === undefined ? { atMs: untilMs } : { atMs: deadline.atMs, signal: deadline.signal }
+    const member = this.#core.tryAcquire() ?? await this.#acquire(request)
     try {
       return await new Promise((resolve, reject) => {
         this.#send(member, statement, values, deadline, (error, result) => {
@@ -274,7 +299,10 @@ export class TunedPool extends pg.Pool {
     }
   }
 
-  async #recover (error: unknown, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number): Promise<unknown> {
+  async #recover (
+    error: unknown, statement: Sent, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number,
+    tries: number
+  ): Promise<unknown> {
     const nameless = isPlanOutdated(error) ? withoutName(statement) : statement
     if (nameless === statement) {
       const idempotent = (statement as TunedQueryConfig | null)?.idempotent === true
@@ -283,29 +311,36 @@ export class TunedPool extends pg.Pool {
     return await this.#queryAgain(nameless, values, deadline, untilMs, tries + 1)
   }
 
-  #send (member: Lent, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, done: QueryCallback): void {
+  #send (
+    member: Lent, statement: Sent, values: unknown[] | undefined, deadline: Deadline | undefined, done: QueryCallback
+  ): void {
     const { client } = member.connection
     if (this.listenerCount('acquire') > 0) this.#tell('acquire', client)
     this.#ports.onStatement?.(typeof statement === 'string' ? statement : statement?.text)
-    const timed = deadline === undefined ? statement : { ...(statement as TunedQueryConfig), query_timeout: Math.max(1, Math.ceil(deadline.atMs - this.#ports.clock.monotonic())) }
+    const timed = deadline === undefined ? statement : this.#timed(statement as TunedQueryConfig, deadline)
+    const answer = (error: Error | null | undefined, result: unknown): void => {
+      if (error === null || error === undefined) {
+        this.#giveBack(member, 'keep')
+        this.#retry.succeeded()
+        done(null, result)
+      } else {
+        this.#giveBack(member, this.#verdictOnStatement(member, error), error)
+        done(error)
+      }
+    }
     try {
-      (client.query as (...input: unknown[]) => void)(timed, values, (error: Error | null | undefined, result: unknown) => {
-        if (error === null || error === undefined) {
-          this.#giveBack(member, 'keep')
-          this.#retry.succeeded()
-          done(null, result)
-        } else {
-          this.#giveBack(member, this.#verdictOnStatement(member, error), error)
-          done(error)
-        }
-      })
+      (client.query as (...input: unknown[]) => void)(timed, values, answer)
     } catch (error) {
       this.#giveBack(member, 'keep', error)
       done(error as Error)
     }
   }
 
-  /** A complaint of the client library, such as values that are no list, left the connection as it was. */
+  #timed (statement: TunedQueryConfig, { atMs }: Deadline): pg.QueryConfig & { readonly query_timeout: number } {
+    return { ...statement, query_timeout: Math.max(1, Math.ceil(atMs - this.#ports.clock.monotonic())) }
+  }
+
+  /** The verdict on a failed statement. A complaint of the driver, such as values that are no list, harms nothing. */
   #verdictOnStatement (member: Lent, error: Error): ReleaseVerdict {
     const verdict = verdictOf(error)
     return verdict === 'broken' && !('code' in error) && member.connection.settled ? 'keep' : verdict
@@ -321,14 +356,16 @@ export class TunedPool extends pg.Pool {
   }
 }
 
-/** The same statement, to be prepared anew; itself where it has no name, or nothing but one. */
-function withoutName (statement: string | TunedQueryConfig): string | TunedQueryConfig {
-  if (typeof (statement as TunedQueryConfig | null)?.name !== 'string' || typeof (statement as TunedQueryConfig).text !== 'string') return statement
+/** The same statement without its name, to be prepared anew; itself where it has no name, or nothing but one. */
+function withoutName (statement: Sent): Sent {
+  const { name, text } = (statement ?? {}) as Partial<TunedQueryConfig>
+  if (typeof name !== 'string' || typeof text !== 'string') return statement
   // As pg does, with the getters of its class, where it has one.
-  return Object.assign(Object.create(Object.getPrototypeOf(statement) as object | null) as TunedQueryConfig, statement, { name: undefined })
+  const nameless = Object.create(Object.getPrototypeOf(statement) as object | null) as TunedQueryConfig
+  return Object.assign(nameless, statement, { name: undefined })
 }
 
-/** The clock's timers do not keep a process alive; somebody who waits for a connection does. */
+/** Keeps the process alive until the work is done, which the clock's timers do not. */
 async function stayAwake<T> (work: Promise<T>): Promise<T> {
   const hold = setInterval(noop, 2 ** 30)
   try {
@@ -338,8 +375,8 @@ async function stayAwake<T> (work: Promise<T>): Promise<T> {
   }
 }
 
-/** While a connection is opened, nothing of anybody was sent on it, however it breaks. */
-function unsent (error: unknown): unknown {
-  if (error instanceof Error && (databaseFailureOf(error) === 'severed' || error.message === 'timeout expired')) Object.assign(error, { databaseFailure: 'unsent' })
-  return error
+/** The error of a connection that broke while it was opened: no statement was sent on it yet. */
+function whileOpening (error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  return databaseFailureOf(error) === 'severed' || error.message === 'timeout expired' ? markUnsent(error) : error
 }

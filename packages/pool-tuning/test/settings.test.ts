@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startPgBouncer, testDatabase, withoutPgBouncer } from '@orientor/test-kit'
+import { oddTypeParsers, startPgBouncer, testDatabase, withoutPgBouncer } from '@orientor/test-kit'
 import { DatabaseConnectionOptimizer, type PoolTuningOptions } from '../src/core.js'
 import { resolveOptions } from '../src/options.js'
 import { SettingsDelivery } from '../src/session-settings.js'
@@ -160,13 +160,7 @@ t.test('a server that does not tell where its settings come from keeps them', as
 
 t.test('nothing that the app sets for all of its process changes what the pool finds', async t => {
   const { url } = await testDatabase(t)
-  const types = [16, 18, 19, 20, 23, 25, 26, 114, 700, 701, 1000, 1005, 1007, 1009, 1016, 1042, 1043, 1114, 1184, 1700, 2950, 3802]
-  const kept = types.map(type => [type, pg.types.getTypeParser(type)] as const)
-  for (const type of types) pg.types.setTypeParser(type, () => ({ odd: true }))
-  t.teardown(() => {
-    for (const [type, parser] of kept) pg.types.setTypeParser(type, parser)
-    pg.defaults.binary = false
-  })
+  oddTypeParsers(t, pg)
   for (const binary of [false, true]) {
     pg.defaults.binary = binary
     const { optimizer: it, messages } = await optimizer(t, url, { preset: 'railway' })

@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '@orientor/session-contract/core'
 import type { InvalidationBus } from './coherence/invalidation-bus.js'
 
-/** How long a bus may take to be trusted before that is worth a warning, in milliseconds. */
+/** The time that a bus has to become trusted before that is worth a warning, in milliseconds. */
 const graceMs = 5000
 
 /** Warns once, five seconds after its start, of a bus that is not trusted then. */

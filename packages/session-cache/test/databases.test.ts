@@ -1,5 +1,5 @@
 import { sessionKey, sessionKeyHash, startDeadline, systemClock, type LoadRequest, type UserChange, type WatchedTable } from '@orientor/session-contract/core'
-import { testDatabase, until } from '@orientor/test-kit'
+import { oddTypeParsers, testDatabase, until } from '@orientor/test-kit'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { postgresBus, tableSource } from '../src/postgres.js'
@@ -117,14 +117,8 @@ for (const [what, kind] of Object.entries(kinds)) {
 
 t.test('nothing that the app sets for all of its process changes what a bus and a table tell', async t => {
   const url = await makeDatabase(t, {})
-  const types = [16, 19, 20, 23, 25, 114, 701, 1009, 1184, 3802]
-  const kept = types.map(type => [type, pg.types.getTypeParser(type)] as const)
-  for (const type of types) pg.types.setTypeParser(type, () => ({ odd: true }))
+  oddTypeParsers(t, pg)
   pg.defaults.binary = true
-  t.teardown(() => {
-    for (const [type, parser] of kept) pg.types.setTypeParser(type, parser)
-    pg.defaults.binary = false
-  })
   const bus = postgresBus({ listenUrl: url, ...patient })
   t.teardown(() => bus.close())
   await bus.start({ watches: [{ table: 'people', issuer: { always: issuer }, subject: 'sub', revision: 'rev', columns: ['email'] }], report: () => {} })

@@ -2,18 +2,22 @@ import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 
-/** How a client of node-postgres is configured. */
+/** The configuration of a node-postgres client. */
 export type ConnectionConfig = Readonly<Record<string, unknown>>
 
-/** A configuration that is read. `flaw` completes "The connection string …", `advice` is a sentence; neither holds the string, or a password. */
+/**
+ * A configuration that was read. `flaw` completes "The connection string …", `advice` is a sentence; neither holds the
+ * string, or a password.
+ */
 export type ConnectionReading =
   | { readonly kind: 'read', readonly config: ConnectionConfig, readonly advice: string | null }
   | { readonly kind: 'refused', readonly flaw: string }
 
-/** What a client takes of a connection string, by node-postgres' names. */
+/** The parts of a connection string that a client takes, by node-postgres' names. */
 const taken = [
-  'user', 'password', 'host', 'port', 'database', 'ssl', 'sslnegotiation', 'options', 'application_name', 'fallback_application_name', 'client_encoding', 'replication', 'binary',
-  'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'query_timeout'
+  'user', 'password', 'host', 'port', 'database', 'ssl', 'sslnegotiation', 'options', 'application_name',
+  'fallback_application_name', 'client_encoding', 'replication', 'binary', 'statement_timeout', 'lock_timeout',
+  'idle_in_transaction_session_timeout', 'query_timeout'
 ] as const
 const files = ['sslrootcert', 'sslcert', 'sslkey'] as const
 
@@ -21,12 +25,15 @@ const files = ['sslrootcert', 'sslcert', 'sslkey'] as const
 class Refused extends Error {}
 
 /**
- * Reads a configuration that may hold a connection string. What is given beside the string counts: node-postgres would let the string win, so that a password
- * that is a function, or a certificate, would be ignored. `sslrootcert=system` means the roots that Node.js trusts, as libpq has it.
+ * Reads a configuration that may hold a connection string. What is given beside the string counts: node-postgres would
+ * let the string win, so that a password that is a function, or a certificate, would be ignored. `sslrootcert=system`
+ * means the roots that Node.js trusts, as libpq has it.
  *
- * @param parse - what node-postgres makes of a connection string: the `connectionParameters` of a client. May throw
+ * @param parse - has node-postgres read a connection string: the `connectionParameters` of a client. May throw
  */
-export function readConnection ({ connectionString, ...beside }: ConnectionConfig, parse: (connectionString: string) => object): ConnectionReading {
+export function readConnection (
+  { connectionString, ...beside }: ConnectionConfig, parse: (connectionString: string) => object
+): ConnectionReading {
   const given = Object.fromEntries(Object.entries(beside).filter(([, value]) => value !== undefined))
   if (connectionString === undefined) return { kind: 'read', config: given, advice: null }
   try {
@@ -34,7 +41,8 @@ export function readConnection ({ connectionString, ...beside }: ConnectionConfi
     refuseText(text)
     const config: Record<string, unknown> = { ...fromString(text, parse), ...given }
     // Without one in the string the database is called as the user is.
-    if (given['user'] !== undefined && given['database'] === undefined && !/^[^?]*:\/\/[^/?]*\/[^?]/.test(text)) delete config['database']
+    const namesDatabase = given['database'] !== undefined || /^[^?]*:\/\/[^/?]*\/[^?]/.test(text)
+    if (given['user'] !== undefined && !namesDatabase) delete config['database']
     refusePairs(config, given)
     return { kind: 'read', config, advice: adviceOn(text) }
   } catch (error) {
@@ -43,41 +51,54 @@ export function readConnection ({ connectionString, ...beside }: ConnectionConfi
   }
 }
 
-const encoding = 'Special characters of user and password have to be percent-encoded ("#" is %23, "@" is %40, "/" is %2F).'
+const encoding =
+  'Special characters of user and password have to be percent-encoded ("#" is %23, "@" is %40, "/" is %2F).'
 
 function refuseText (text: string): void {
-  if (!/^(?:postgres(?:ql)?:\/\/|socket:|\/)/i.test(text)) throw new Refused('does not begin with postgres:// or postgresql://. Write postgres://user:password@host:port/database.')
+  if (!/^(?:postgres(?:ql)?:\/\/|socket:|\/)/i.test(text)) {
+    throw new Refused('does not begin with postgres:// or postgresql://. ' +
+      'Write postgres://user:password@host:port/database.')
+  }
   if (!/^postgres/i.test(text)) return
   if (/^[^?]*#/.test(text)) throw new Refused(`has a bare "#". ${encoding}`)
   const host = /^[^:]*:\/\/(?:[^/?]*@)?([^/?]*)/.exec(text)![1]!
   if (host.includes(',') || parameter(text, 'host')?.includes(',') === true) {
-    throw new Refused('names several hosts. node-postgres connects to one: name that of the primary, or one address that leads to it (a proxy, a virtual address).')
+    throw new Refused('names several hosts. node-postgres connects to one: name that of the primary, or one address ' +
+      'that leads to it (a proxy, a virtual address).')
   }
 }
 
 function fromString (text: string, parse: (connectionString: string) => object): ConnectionConfig {
   const isSystem = parameter(text, 'sslrootcert') === 'system'
-  if (isSystem && /^(?:disable|no-verify)$/.test(parameter(text, 'sslmode') ?? '')) {
-    throw new Refused(`has sslrootcert=system and sslmode=${parameter(text, 'sslmode')}, which exclude each other: roots are there to verify by. Write sslmode=verify-full.`)
+  const mode = parameter(text, 'sslmode') ?? ''
+  if (isSystem && /^(?:disable|no-verify)$/.test(mode)) {
+    throw new Refused(`has sslrootcert=system and sslmode=${mode}, which exclude each other: roots are there to ` +
+      'verify by. Write sslmode=verify-full.')
   }
   let parsed: Readonly<Record<string, unknown>>
   try {
-    // As libpq: who names the roots of the system is verified by them.
-    parsed = parse(isSystem ? `${withoutParameters(text, ['sslrootcert', 'sslmode'])}&sslmode=verify-full` : text) as Readonly<Record<string, unknown>>
+    // As libpq: a string that names the roots of the system has the server verified by them.
+    const asParsed = isSystem ? `${withoutParameters(text, ['sslrootcert', 'sslmode'])}&sslmode=verify-full` : text
+    parsed = parse(asParsed) as Readonly<Record<string, unknown>>
   } catch (error) {
     refuseFiles(text)
     const { message } = error as { message?: unknown }
     // The texts of node-postgres about TLS hold nothing of the string; others may.
-    if (typeof message === 'string' && /^(?:SECURITY WARNING|Invalid sslnegotiation|sslnegotiation=)/.test(message)) throw new Refused(`is refused by node-postgres: ${message.replace(/\.$/, '')}.`)
+    if (typeof message === 'string' && /^(?:SECURITY WARNING|Invalid sslnegotiation|sslnegotiation=)/.test(message)) {
+      throw new Refused(`is refused by node-postgres: ${message.replace(/\.$/, '')}.`)
+    }
     throw new Refused(`cannot be parsed. ${encoding}`)
   }
   refuseCertificates(text, parsed['ssl'])
   const port = Number(parsed['port'])
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Refused('has a port that is no number from 0 to 65535.')
-  return Object.fromEntries(taken.map(name => [name, parsed[name]] as const).filter(([, value]) => value !== undefined && value !== null))
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new Refused('has a port that is no number from 0 to 65535.')
+  }
+  const parts = taken.map(name => [name, parsed[name]] as const)
+  return Object.fromEntries(parts.filter(([, value]) => value !== undefined && value !== null))
 }
 
-/** Files that the string names and that cannot be read. */
+/** Refuses files that the string names and that cannot be read. */
 function refuseFiles (text: string): void {
   for (const name of files) {
     const path = parameter(text, name)
@@ -85,24 +106,34 @@ function refuseFiles (text: string): void {
     try {
       readFileSync(path)
     } catch (error) {
-      throw new Refused(`names a file that cannot be read: ${name}=${path} (${(error as NodeJS.ErrnoException).code}). Put it there, let this process read it, or mend the path.`)
+      throw new Refused(`names a file that cannot be read: ${name}=${path} (${codeOf(error)}). Put it there, let ` +
+        'this process read it, or mend the path.')
     }
   }
 }
 
-/** Files that the string names and that hold something else. */
+/** Refuses files that the string names and that hold no certificate, or a key that does not fit. */
 function refuseCertificates (text: string, ssl: unknown): void {
   if (typeof ssl !== 'object' || ssl === null) return
   // The key is not enumerable.
   const { ca, cert, key } = ssl as { readonly ca?: string, readonly cert?: string, readonly key?: string }
   const rootPath = parameter(text, 'sslrootcert')
-  if (rootPath !== undefined && ca !== undefined && !isCertificate(ca)) throw new Refused(`names a file that holds no certificate: sslrootcert=${rootPath}. It has to be PEM ("-----BEGIN CERTIFICATE-----").`)
+  if (rootPath !== undefined && ca !== undefined && !isCertificate(ca)) {
+    throw new Refused(`names a file that holds no certificate: sslrootcert=${rootPath}. It has to be PEM ` +
+      '("-----BEGIN CERTIFICATE-----").')
+  }
   if (cert === undefined && key === undefined) return
   try {
     createSecureContext({ cert, key })
   } catch (error) {
-    throw new Refused(`names a certificate and a key that cannot be used: sslcert=${parameter(text, 'sslcert')}, sslkey=${parameter(text, 'sslkey')} (${(error as NodeJS.ErrnoException).code}). Both have to be PEM, and belong together.`)
+    const [certPath, keyPath] = [parameter(text, 'sslcert'), parameter(text, 'sslkey')]
+    throw new Refused(`names a certificate and a key that cannot be used: sslcert=${certPath}, sslkey=${keyPath} ` +
+      `(${codeOf(error)}). Both have to be PEM, and belong together.`)
   }
+}
+
+function codeOf (error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code
 }
 
 function isCertificate (text: string): boolean {
@@ -113,19 +144,23 @@ function isCertificate (text: string): boolean {
   }
 }
 
+/** Refuses what the string and what stands beside it exclude of each other. */
 function refusePairs (config: ConnectionConfig, given: ConnectionConfig): void {
   if (config['sslnegotiation'] === 'direct' && given['ssl'] === false) {
-    throw new Refused('has sslnegotiation=direct, and "ssl" beside it is false: they exclude each other. Give one of the two up.')
+    throw new Refused('has sslnegotiation=direct, and "ssl" beside it is false: they exclude each other. Give one of ' +
+      'the two up.')
   }
 }
 
-/** What a string says that node-postgres does not hear. */
+/** The sentence about a parameter that node-postgres ignores; null when there is none. */
 function adviceOn (text: string): string | null {
   const schema = parameter(text, 'schema')
   // Where the search path leads in any case.
   if (schema === undefined || schema === '' || schema === 'public') return null
   const path = `-c search_path=${schema}`
-  return `The connection string has "schema", which Prisma reads and node-postgres does not: tables are looked for by the search path of the role. Write options=${encodeURIComponent(path)} in its place, or name the schema with the tables`
+  return 'The connection string has "schema", which Prisma reads and node-postgres does not: tables are looked for ' +
+    `by the search path of the role. Write options=${encodeURIComponent(path)} in its place, ` +
+    'or name the schema with the tables'
 }
 
 function parameter (text: string, name: string): string | undefined {

@@ -9,6 +9,8 @@ export { SourceUnavailable, type LoadRequest, type SourceLog, type SourceScope, 
 export type { ClientLike, PoolLike, Queryable, StatementConfig } from './pool-like.js'
 export { pause, withinDeadline } from './within-deadline.js'
 export { quotedName, sqlLiteral } from './quoted.js'
+export { columnName, isName, maxNameBytes, nameOf } from './database-name.js'
+export { columnOr, issuerColumn, type ColumnOr } from './column-or-constant.js'
 export {
   anonymous, failed, identified, isRevoked, outcomeOf, refused, refusedByStatus, revoked, unavailable, userOutcome,
   type AnonymousOutcome, type BearerRefusal, type FailedOutcome, type ForbiddenOutcome, type IdentifiedOutcome, type RefusedOutcome, type SessionOutcome, type StatusRefusal,
@@ -17,8 +19,14 @@ export {
 export { outcomeOfThrown, unacceptedCredentials, unreadableCredentials } from './thrown-outcome.js'
 export type { Admin, Component, Distribution, Health, Instrument, Sync } from './component.js'
 export { parseProviderTimestamp } from './provider-timestamp.js'
-export { databaseFailureOf, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
+export { databaseFailureOf, isMisnamed, isOutage, isPlanOutdated, type DatabaseFailure, type StatementAuthor } from './database-failure.js'
 export { asSent } from './as-sent.js'
+export {
+  instantMsOfText, instantMsSql, jsonOfText, objectOfText, revisionOfText, tokensValidFromMsOfText, type TextRow
+} from './row-text.js'
+export { extraField, extraOfRow, extraSql } from './extra-columns.js'
+export { sendStatement, type SourceStatement } from './send-statement.js'
+export { readInHalves } from './read-in-halves.js'
 export { StatementNames } from './statement-names.js'
 export { readConnection, type ConnectionConfig, type ConnectionReading } from './connection-config.js'
 export { withdrawalOf, type Withdrawal } from './withdrawal.js'

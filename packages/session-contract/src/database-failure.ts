@@ -1,53 +1,71 @@
 /**
- * What a failure of the database means for whoever sent the statement:
+ * The class of a database failure, which says what its sender may do next:
  *
  * - `unsent`: nothing was sent (refused, not found, starting up, too many clients): always safe to send again
  * - `severed`: cut in flight, the outcome is unknown: safe to send again only when the statement is idempotent
- * - `aborted`: the transaction was rolled back (serialization, deadlock, lock timeout, cancel): run the whole transaction again
- * - `outdated`: what the session prepared under a name does not fit any more, or is not there; nothing ran: prepare anew and send again
+ * - `aborted`: the transaction was rolled back (serialization, deadlock, lock timeout, cancel): run all of it again
+ * - `outdated`: the statement that was prepared under a name does not fit any more, or is not there; nothing ran:
+ *   prepare it anew and send again
  * - `demoted`: the server is read-only now: send again on a new connection
  * - `exhausted`: the server is sick (disk, memory): back off
- * - `withdrawn`: PostgreSQL refuses what the app needs to work at all (login, database, certificate; for a statement of the source's own
- *   also privilege, table, column, schema): never send again, somebody has to mend it; the connection is as good as before
- * - `rejected`: our own fault (data, constraint, syntax, protocol, any other permission): never send again
+ * - `withdrawn`: PostgreSQL refuses what the app needs to work at all (login, database, certificate; for a statement of
+ *   the source's own also privilege, table, column, schema): never send again, an operator has to mend it; the
+ *   connection is as good as before
+ * - `rejected`: the sender's own fault (data, constraint, syntax, protocol, any other permission): never send again
  * - `unknown`: not a failure that the database or its driver is known to report
  *
  * Codes after PostgreSQL, Appendix A.
  */
-export type DatabaseFailure = 'unsent' | 'severed' | 'aborted' | 'outdated' | 'demoted' | 'exhausted' | 'withdrawn' | 'rejected' | 'unknown'
+export type DatabaseFailure =
+  'unsent' | 'severed' | 'aborted' | 'outdated' | 'demoted' | 'exhausted' | 'withdrawn' | 'rejected' | 'unknown'
 
-/** Whose statement failed: `own` where a source sent SQL that it wrote itself, so that what the SQL names has to be there. */
+/** The author of a statement that failed: `own` is a source that wrote the SQL itself, and knows what it names. */
 export type StatementAuthor = 'any' | 'own'
 
+/** The prepared statement is not there, or is there already. */
+const misnamed = ['26000', '42P05'] as const
+
 const byCode: ReadonlyMap<string, DatabaseFailure> = new Map<string, DatabaseFailure>([
-  ...each('unsent', ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOENT', '57P03', '53300', '08001', '08004']),
-  ...each('severed', ['57P01', '57P02', '57P05', '25P03', '08000', '08003', '08006', '08007', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ECONNABORTED']),
+  ...each('unsent', [
+    'ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOENT',
+    '57P03', '53300', '08001', '08004'
+  ]),
+  ...each('severed', [
+    '57P01', '57P02', '57P05', '25P03', '08000', '08003', '08006', '08007',
+    'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ECONNABORTED'
+  ]),
   ...each('aborted', ['40001', '40P01', '40003', '40000', '55P03', '57014']),
-  ...each('outdated', ['26000', '42P05']),
+  ...each('outdated', misnamed),
   ...each('demoted', ['25006']),
   ...each('exhausted', ['53000', '53100', '53200', '53400', '58000', '58030'])
 ])
 
-const rejectedClasses = new Set(['22', '23', '28', '2F', '3D', '3F', '42', '44', '08P01', '0A', '25', '34', '54', '55'])
+const rejectedClasses = new Set([
+  '22', '23', '28', '2F', '3D', '3F', '42', '44', '08P01', '0A', '25', '34', '54', '55'
+])
 
 const byMessage: ReadonlyArray<readonly [RegExp, DatabaseFailure]> = [
-  [/^timeout exceeded when trying to connect|^Connection terminated due to connection timeout|^Cannot use a pool after calling end/, 'unsent'],
-  [/^Connection terminated|^Query read timeout|^Client has encountered a connection error|^Client was closed/, 'severed'],
+  [/^timeout exceeded when trying to connect|^Connection terminated due to connection timeout/, 'unsent'],
+  [/^Cannot use a pool after calling end/, 'unsent'],
+  [/^Connection terminated|^Query read timeout/, 'severed'],
+  [/^Client has encountered a connection error|^Client was closed/, 'severed'],
   [/^The server does not support SSL connections|^SASL: /, 'withdrawn']
 ]
 
-/** What may be refused while a session begins. */
+/** SQLSTATEs by which PostgreSQL refuses to begin a session. */
 const refusedSessions = /^(?:28...|3D000|55000|42501)$/
-/** What a statement names and what it may do: refused where the SQL was right once. */
+/** SQLSTATEs of a missing privilege, table, column and schema: withdrawn where the SQL was right once. */
 const refusedStatements: ReadonlySet<string> = new Set(['42501', '42P01', '42703', '3F000'])
-/** How Node.js names certificates that it does not accept, and alerts of a server that does not accept ours. */
+/** Node.js's codes for a certificate that it does not accept, and for alerts of a server that does not accept ours. */
 const refusedCertificates = /^(?:ERR_TLS_CERT_|ERR_SSL_\w*ALERT|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/
-/** Where PostgreSQL's source begins a session. The severity FATAL is translated on some servers; this is not. */
+/** The files of PostgreSQL's source that begin a session: unlike the severity FATAL, they are never translated. */
 const sessionSources = /^(?:postinit|miscinit|auth[\w-]*|hba|postmaster|backend_startup)\.c$/
 
-const classes: ReadonlySet<unknown> = new Set<DatabaseFailure>(['unsent', 'severed', 'aborted', 'outdated', 'demoted', 'exhausted', 'withdrawn', 'rejected', 'unknown'])
+const classes: ReadonlySet<unknown> = new Set<DatabaseFailure>([
+  'unsent', 'severed', 'aborted', 'outdated', 'demoted', 'exhausted', 'withdrawn', 'rejected', 'unknown'
+])
 
-/** What is read of an error: its own class, and the fields of PostgreSQL's protocol ("Error and Notice Message Fields"). */
+/** The fields of an error that are read: its class, and those of PostgreSQL's "Error and Notice Message Fields". */
 interface Fields {
   readonly databaseFailure?: unknown
   readonly code?: unknown
@@ -59,10 +77,11 @@ interface Fields {
 }
 
 /**
- * Classifies what a Postgres driver threw: by its own `databaseFailure` property when it has one (an error made by a pool that knows better),
- * else by SQLSTATE or system error code, else by the texts that node-postgres gives no code.
+ * Classifies an error of a Postgres driver: by its own `databaseFailure` property when it has one (a pool that knows
+ * better sets it), else by SQLSTATE or system error code, else by the texts that node-postgres gives no code.
  *
- * @param author - `own` for a statement that the source wrote itself. Default is `any`: what an app's statement names is the app's own fault.
+ * @param author - `own` for a statement that the source wrote itself. Default is `any`: where the app's statement names
+ *   a table that is not there, the app is at fault
  */
 export function databaseFailureOf (error: unknown, author: StatementAuthor = 'any'): DatabaseFailure {
   if (typeof error !== 'object' || error === null) return 'unknown'
@@ -76,10 +95,11 @@ export function databaseFailureOf (error: unknown, author: StatementAuthor = 'an
     if (refusedCertificates.test(code)) return 'withdrawn'
     if (endsSession(fields)) {
       if (refusedSessions.test(code)) return 'withdrawn'
-      // A pooler has one code for all that it ends a client for; only what it says of startup parameters will be the same the next time.
+      // A pooler has one code for all reasons to end a client; only a startup parameter that it refuses stays refused.
       if (code === '08P01' && fields.file === undefined && !/startup parameter/i.test(String(message))) return 'severed'
     } else if (author === 'own' && refusedStatements.has(code) && !isFromWithin(fields)) return 'withdrawn'
-    if (/^[0-9A-Z]{5}$/.test(code) && (rejectedClasses.has(code.slice(0, 2)) || rejectedClasses.has(code))) return 'rejected'
+    const isSqlState = /^[0-9A-Z]{5}$/.test(code)
+    if (isSqlState && (rejectedClasses.has(code.slice(0, 2)) || rejectedClasses.has(code))) return 'rejected'
   }
   if (typeof message === 'string') {
     for (const [pattern, failure] of byMessage) if (pattern.test(message)) return failure
@@ -87,15 +107,19 @@ export function databaseFailureOf (error: unknown, author: StatementAuthor = 'an
   return 'unknown'
 }
 
-/** Whether the failure says nothing about the statement: the service is not to be had right now. */
+const outages: ReadonlySet<DatabaseFailure> = new Set<DatabaseFailure>([
+  'unsent', 'severed', 'demoted', 'exhausted', 'withdrawn'
+])
+
+/** Whether the failure says nothing about the statement: the database cannot be used right now. */
 export function isOutage (failure: DatabaseFailure): boolean {
-  return failure === 'unsent' || failure === 'severed' || failure === 'demoted' || failure === 'exhausted' || failure === 'withdrawn'
+  return outages.has(failure)
 }
 
 /**
- * Whether a statement that was sent under a name may pass when it is sent without: its plan is `outdated`, or the types that its parameters were given when it
- * was prepared have no operator (42883) or assignment (42804) any more, as after `ALTER COLUMN … TYPE text` of a uuid. Nothing ran. Sent without a name
- * it is prepared anew in any case; what fails then, fails for good.
+ * Whether a statement that was sent under a name may pass when it is sent without: its plan is `outdated`, or the types
+ * that its parameters were given when it was prepared have no operator (42883) or assignment (42804) any more, as after
+ * `ALTER COLUMN … TYPE text` of a uuid. Nothing ran. Without a name it is prepared anew; what fails then is final.
  */
 export function isPlanOutdated (error: unknown): boolean {
   if (databaseFailureOf(error) === 'outdated') return true
@@ -103,16 +127,25 @@ export function isPlanOutdated (error: unknown): boolean {
   return (fields.code === '42883' || fields.code === '42804') && !isFromWithin(fields)
 }
 
+/**
+ * Whether the session does not hold what its client prepared under a name: a pooler gave out another session in
+ * between, so that names are of no use.
+ */
+export function isMisnamed (error: unknown): boolean {
+  return (misnamed as readonly unknown[]).includes((error as Fields | null | undefined)?.code)
+}
+
 /** "cached plan must not change result type", which PostgreSQL has no code of its own for, of the statement itself. */
 function isChangedPlan ({ code, message, routine, where }: Fields): boolean {
-  return code === '0A000' && where === undefined && (routine === 'RevalidateCachedQuery' || message === 'cached plan must not change result type')
+  if (code !== '0A000' || where !== undefined) return false
+  return routine === 'RevalidateCachedQuery' || message === 'cached plan must not change result type'
 }
 
 function endsSession ({ severity, file }: Fields): boolean {
   return severity === 'FATAL' || (typeof file === 'string' && sessionSources.test(file))
 }
 
-/** Whether it happened in a function, trigger or policy that the statement only led to. */
+/** Whether the error arose in a function, trigger or policy that the statement only led to. */
 function isFromWithin ({ where }: Fields): boolean {
   return typeof where === 'string' && where !== ''
 }

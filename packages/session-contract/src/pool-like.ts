@@ -7,17 +7,23 @@ export interface StatementConfig {
   readonly name?: string
   // node-postgres wants a mutable list, and does not change it.
   readonly values?: unknown[]
-  /** After how long the driver gives the statement up, in milliseconds. */
+  /** The time after which the driver gives the statement up, in milliseconds. */
   readonly query_timeout?: number
-  /** By when it must have been answered: a pool that knows deadlines does not queue the statement for longer; others ignore it. */
+  /**
+   * By when it must have been answered: a pool that knows deadlines does not queue the statement for longer; others
+   * ignore it.
+   */
   readonly deadline?: Deadline
-  /** Whether a second execution does no harm: a pool that knows of it sends the statement again when its connection is cut in flight; others ignore it. */
+  /**
+   * Whether a second execution does no harm: a pool that knows of it sends the statement again when its connection is
+   * cut in flight; others ignore it.
+   */
   readonly idempotent?: boolean
-  /** How values are read; here always as the text that the server sent. */
+  /** The way in which values are read; see asSent. */
   readonly types?: { getTypeParser (...type: never[]): (value: never) => unknown }
 }
 
-/** What runs statements. */
+/** A pool or a connection, which runs statements. */
 export interface Queryable {
   query (statement: StatementConfig): Promise<{ readonly rows: ReadonlyArray<Readonly<Record<string, unknown>>> }>
 }

@@ -1,11 +1,9 @@
-import { isPlanOutdated } from './database-failure.js'
-
-/** A prepared statement that is there already, or is not there: the session is not the one that the client thinks. */
-const misnamed: ReadonlySet<unknown> = new Set(['42P05', '26000'])
+import { isMisnamed, isPlanOutdated } from './database-failure.js'
 
 /**
- * The names under which a source has connections prepare its statements. One whose plan does not fit any more, because a table changed, is sent again
- * without a name. Behind a pooler that gives out another session for each transaction names are of no use: from the first sign of one on none is given.
+ * The names under which a source has connections prepare its statements. A statement whose plan does not fit any more,
+ * because a table changed, is sent again without its name. Behind a pooler that gives out another session for each
+ * transaction names are of no use: from the first sign of one on none is given.
  */
 export class StatementNames {
   #areUsed = true
@@ -21,7 +19,7 @@ export class StatementNames {
       return await send({ name })
     } catch (error) {
       if (!isPlanOutdated(error)) throw error
-      if (misnamed.has((error as { code?: unknown }).code)) this.#areUsed = false
+      if (isMisnamed(error)) this.#areUsed = false
       return await send({})
     }
   }

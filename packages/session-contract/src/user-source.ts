@@ -4,12 +4,17 @@ import type { PoolLike } from './pool-like.js'
 import type { SessionKey, SessionKeyHash } from './session-key.js'
 import type { UserRecord } from './user.js'
 
-/** News that stored users changed. `revision: null` = gone or not known (a DELETE: a re-created row starts again at 1). */
+/**
+ * News that stored users changed. `revision: null` = gone or not known (a DELETE: a re-created row starts again at 1).
+ */
 export type UserChange =
   | { readonly kind: 'user', readonly keyHash: SessionKeyHash, readonly revision: number | null }
   | { readonly kind: 'all' }
 
-/** A table that a load reads, and what of it: what coherence has to watch. Names are exact; nothing is folded to lower case. */
+/**
+ * A table that a load reads, and what of it: what coherence has to watch. Names are exact; nothing is folded to lower
+ * case.
+ */
 export interface WatchedTable {
   /** Left out: found by the search path. */
   readonly schema?: string
@@ -23,8 +28,9 @@ export interface WatchedTable {
   /** The columns whose changes matter; issuer and subject always do. */
   readonly columns: readonly string[]
   /**
-   * Triggers BEFORE UPDATE FOR EACH ROW, by name, of this table and of what is read with it (partitions, tables that inherit), that change none of these
-   * columns unless the update sets it: a "changed at", a revision. What is not named here is taken to change any. Default is none.
+   * Triggers BEFORE UPDATE FOR EACH ROW, by name, of this table and of what is read with it (partitions, tables that
+   * inherit), that change none of these columns unless the update sets it: a "changed at", a revision. What is not
+   * named here is taken to change any. Default is none.
    */
   readonly harmlessTriggers?: readonly string[]
 }
@@ -40,15 +46,17 @@ export interface LoadRequest {
   readonly force?: boolean
 }
 
-/** What a scope has for its source once all plugins are registered. */
+/** The parts of a scope that its source may use, once all plugins are registered. */
 export interface SourceScope {
-  /** The pool of `fastify.pg`, which `@fastify/postgres` and `@orientor/pool-tuning` decorate; null when neither did. */
+  /**
+   * The pool of `fastify.pg`, which `@fastify/postgres` and `@orientor/pool-tuning` decorate; null when neither did.
+   */
   readonly pool: PoolLike | null
-  /** Where the source tells what an operator should read. */
+  /** The log for what an operator should read. */
   readonly log: SourceLog
 }
 
-/** Where a source tells what an operator should read; Fastify's logger fits. */
+/** The log of a source, for what an operator should read; Fastify's logger fits. */
 export interface SourceLog {
   error (details: object, message: string): void
   warn (details: object, message: string): void
@@ -58,13 +66,13 @@ export interface SourceLog {
 /** Where users come from. Calls go up, changes come down. */
 export interface UserSource {
   /**
-   * Takes what the scope has for it: called when the server becomes ready, before ready() and the first load, once by each scope that has the source.
-   * Throws when what it needs is not there.
+   * Takes what the scope has for it: called when the server becomes ready, before ready() and the first load, once by
+   * each scope that has the source. Throws when what it needs is not there.
    */
   attach? (scope: SourceScope): void
   /**
-   * Loads users: one promise per request, in the order of the requests, so that a known user does not wait for an unknown one's provider.
-   * Each may reject with SourceUnavailable; any other rejection is a defect.
+   * Loads users: one promise per request, in the order of the requests, so that a known user does not wait for an
+   * unknown one's provider. Each may reject with SourceUnavailable; any other rejection is a defect.
    */
   load (batch: readonly LoadRequest[], deadline: Deadline): ReadonlyArray<Promise<UserRecord>>
   /** Subscribes to changes; returns the function that ends the subscription. */
@@ -72,8 +80,8 @@ export interface UserSource {
   /** Tables a load reads: what coherence must watch. */
   readonly watches?: readonly WatchedTable[]
   /**
-   * Resolves when loads can be answered, or after a bounded time: to be called when the server becomes ready, as often as one likes.
-   * Rejects when they never will be.
+   * Resolves when loads can be answered, or after a bounded time: to be called when the server becomes ready, as often
+   * as one likes. Rejects when they never will be.
    */
   ready? (): Promise<void>
 }
@@ -81,8 +89,8 @@ export interface UserSource {
 const mark = Symbol.for('@orientor/session-contract/source-unavailable')
 
 /**
- * Could not know, for reasons that pass (connection, timeout, provider down). Anything else is a bug and is thrown as such.
- * `instanceof` holds across copies of this package.
+ * Could not know, for reasons that pass (connection, timeout, provider down). Anything else is a bug and is thrown as
+ * such. `instanceof` holds across copies of this package.
  */
 export class SourceUnavailable extends Error {
   static override [Symbol.hasInstance] (value: unknown): boolean {

@@ -2,8 +2,8 @@
 export interface SessionProfile {}
 
 /**
- * What the app has told its source to read beside the fields below: columns of its own table, under their names. The one type for them that an app widens by declaration
- * merging; the option `extra` of its source makes it true.
+ * The columns of the app's own table that its source reads beside the fields below, under their names. An app widens
+ * this one type by declaration merging; the option `extra` of its source makes it true.
  */
 export interface SessionExtra {}
 
@@ -23,7 +23,7 @@ export interface SessionUser {
   readonly providerUpdatedAt: number | null
   /** What the provider says beside; never the app's own. */
   readonly profile: Readonly<SessionProfile> | null
-  /** What the app's own table says beside (`extra` of its source); empty where the source was told of nothing. */
+  /** The columns of the app's own table beside (`extra` of its source); empty where the source was given none. */
   readonly extra: Readonly<SessionExtra>
 }
 

@@ -1,13 +1,13 @@
 import type { Clock } from './clock.js'
 import { withdrawalOf, type Withdrawal } from './withdrawal.js'
 
-/** Where refusals are told; Fastify's logger fits. */
+/** The log that refusals are told to; Fastify's logger fits. */
 export interface WithdrawalLogger {
   error (details: object, message: string): void
   info (details: object, message: string): void
 }
 
-/** How often a refusal that lasts is told again, in milliseconds. */
+/** The least time between two lines about one refusal that lasts, in milliseconds. */
 const againAfterMs = 60_000
 
 interface Lasting {
@@ -16,8 +16,8 @@ interface Lasting {
 }
 
 /**
- * The refusals of PostgreSQL that last now, by what is refused. Tells a log when one begins, with its cause and what to do, and when it is over: each at most
- * once a minute, whatever the number of requests.
+ * The refusals of PostgreSQL that last now, by what is refused. Tells a log when one begins, with its cause and what to
+ * do, and when it is over: each at most once a minute, whatever the number of requests.
  */
 export class Withdrawals {
   readonly #owner: string
@@ -50,10 +50,11 @@ export class Withdrawals {
     if (nowMs - (this.#toldAtMs.get(`${what} ${code}`) ?? -Infinity) < againAfterMs) return
     this.#toldAtMs.set(`${what} ${code}`, nowMs)
     lasting.isTold = true
-    this.#logger.error({ err: error, code }, `${this.#owner}: PostgreSQL refuses ${what}: ${reason} (${code}). A cache in front serves the users it knows, marked stale. ${remedy}`)
+    this.#logger.error({ err: error, code }, `${this.#owner}: PostgreSQL refuses ${what}: ${reason} (${code}). ` +
+      `A cache in front serves the users it knows, marked stale. ${remedy}`)
   }
 
-  /** Takes note of an answer: it is refused no longer. */
+  /** Takes note of an answer: the refusal, if there was one, is over. */
   answered (what: string): void {
     if (this.#lasting.size === 0) return
     const lasting = this.#lasting.get(what)

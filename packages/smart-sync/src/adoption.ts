@@ -1,79 +1,38 @@
 import { quotedName } from '@orientor/session-contract/core'
+import { neededColumns } from './needed-columns.js'
+import { keyList } from './sql/keys.js'
 import { noteOf, revisionTrigger } from './sql/revision-trigger.js'
 import type { ColumnFacts, TableFacts } from './sql/table-facts.js'
 import { bareTable, quotedTable } from './table-names.js'
-import { keyColumns, readColumns, writtenColumns, type UserColumns, type UsersTable } from './users-table.js'
+import { keyColumns, readColumns, writtenColumns, type UsersTable } from './users-table.js'
 
-/** Something about the users table that keeps smart-sync from its work. */
+/** A property of the users table that keeps smart-sync from its work. */
 export interface Flaw {
-  /** What is wrong, with the column where it is one. */
+  /** The fault, with the column where it is one: a sentence without a capital and a full stop. */
   readonly what: string
-  /** What to do about it. */
+  /** The way to mend it: a sentence without a full stop. */
   readonly remedy: string
 }
 
-/** Whether smart-sync can work with a users table. */
+/** The judgement on a users table: whether smart-sync can read it, and write it. */
 export interface Adoption {
   /** Whether users can be read. */
   readonly isReadable: boolean
-  /** Why users cannot be written; none: they can. */
+  /** The reasons why users cannot be written; none: they can. */
   readonly refusals: readonly Flaw[]
-  /** What may become an error, or costs more than it must. */
+  /** Flaws that may become an error, or cost more than they must. */
   readonly warnings: readonly Flaw[]
 }
 
-/** A column that a table needs: its definition where it has to be made, and the types below all domains that will do. */
-export interface NeededColumn {
-  readonly name: string
-  readonly definition: string
-  readonly accepted: readonly string[]
-  /** Other types that it can be read from, though not written; `any`: all. */
-  readonly readable: readonly string[] | 'any'
-  /** Whether smart-sync writes null into it: `always` sooner or later, or for some users (`maybe`). */
-  readonly writesNull: 'never' | 'maybe' | 'always'
-}
-
-const names = { definition: 'text', accepted: ['text', 'varchar', 'citext'], readable: 'any', writesNull: 'maybe' } as const
-const instants = { definition: 'timestamptz(3)', accepted: ['timestamptz'], readable: ['timestamp', 'date'] } as const
-const flags = { accepted: ['bool'], readable: [], writesNull: 'never' } as const
-
-const needed: Readonly<Record<Exclude<keyof UserColumns, 'userId'>, Omit<NeededColumn, 'name'>>> = {
-  email: names,
-  firstName: names,
-  lastName: names,
-  profile: { definition: 'jsonb', accepted: ['jsonb', 'json'], readable: [], writesNull: 'always' },
-  isActive: { ...flags, definition: 'boolean NOT NULL DEFAULT true' },
-  blocked: { ...flags, definition: 'boolean NOT NULL DEFAULT false' },
-  onboardingCompleted: { ...flags, definition: 'boolean NOT NULL DEFAULT false' },
-  lastSyncedAt: { ...instants, writesNull: 'always' },
-  providerUpdatedAt: { ...instants, writesNull: 'always' },
-  fingerprint: { definition: 'text', accepted: ['text', 'varchar'], readable: 'any', writesNull: 'never' },
-  tokensValidFrom: { ...instants, writesNull: 'never' },
-  revokedSessions: { definition: 'jsonb NOT NULL DEFAULT \'{}\'', accepted: ['jsonb'], readable: ['json'], writesNull: 'never' },
-  // Only whether it is null is read.
-  deletedAt: { ...instants, accepted: ['timestamptz', 'timestamp', 'date'], writesNull: 'never' },
-  revision: { definition: 'bigint NOT NULL DEFAULT 1', accepted: ['int8'], readable: ['int2', 'int4'], writesNull: 'never' }
-}
-
-/** The columns that smart-sync needs, beside the user's own id. */
-export function neededColumns (table: UsersTable): readonly NeededColumn[] {
-  const key = keyColumns(table).map((name): NeededColumn => {
-    return { name, definition: 'text', accepted: ['text', 'varchar'], readable: ['citext'], writesNull: 'never' }
-  })
-  return [...key, ...Object.entries(needed).map(([field, column]) => ({ name: table.columns[field as keyof UserColumns], ...column }))]
-}
-
-/**
- * What keeps a table that is there from being completed: no migration can mend it. Pure.
- *
- * @returns none: it can be
- */
+/** The flaws that keep a table that is there from being completed: no migration can mend them. Pure. */
 export function completionFlaws (table: UsersTable, facts: TableFacts): readonly Flaw[] {
   const name = quotedTable(table.tables.users)
-  if (facts.kind !== 'r' && facts.kind !== 'p') return [flaw(`the relation ${name} is not a table`, 'Name the table itself in the option "tables"')]
-  const own = [table.columns.userId, ...table.extra].filter(other => columnOf(facts, other) === undefined).map(other => {
-    return flaw(`the table ${name} has no column ${JSON.stringify(other)}; its columns are ${facts.columns.map(({ name }) => name).join(', ')}`, 'Mend the options')
-  })
+  if (facts.kind !== 'r' && facts.kind !== 'p') {
+    return [flaw(`the relation ${name} is not a table`, 'Name the table itself in the option "tables"')]
+  }
+  const there = facts.columns.map(({ name }) => name).join(', ')
+  const own = [table.columns.userId, ...table.extra].filter(other => columnOf(facts, other) === undefined)
+    .map(other => flaw(`the table ${name} has no ${column(other)}; its columns are ${there}`, 'Mend the options'))
   return [...own, ...typeFlaws(table, facts).filter(({ isReadable }) => !isReadable)]
 }
 
@@ -90,7 +49,10 @@ export function isComplete (table: UsersTable, facts: TableFacts): boolean {
  */
 export function judgeAdoption (table: UsersTable, facts: TableFacts | null, hasRowsWithoutIssuer: boolean): Adoption {
   const name = quotedTable(table.tables.users)
-  if (facts === null) return { isReadable: false, refusals: [flaw(`the table ${name} does not exist`, 'Run the migrations, or name the table in the option "tables"')], warnings: [] }
+  if (facts === null) {
+    const remedy = 'Run the migrations, or name the table in the option "tables"'
+    return { isReadable: false, refusals: [flaw(`the table ${name} does not exist`, remedy)], warnings: [] }
+  }
   const unreadable = [...completionFlaws(table, facts), ...missingFlaws(table, facts)]
   if (unreadable.length > 0) return { isReadable: false, refusals: unreadable, warnings: [] }
 
@@ -99,10 +61,14 @@ export function judgeAdoption (table: UsersTable, facts: TableFacts | null, hasR
   if (facts.hidden.length > 0) {
     hidden.push(flaw(
       `row-level security may hide rows of ${name} from the role (${facts.hidden.join(', ')})`,
-      'Let the role see them: ALTER ROLE … BYPASSRLS, or CREATE POLICY … FOR ALL TO … USING (true) WITH CHECK (true)'
+      'Let the role see them: ALTER ROLE … BYPASSRLS, ' +
+      'or CREATE POLICY … FOR ALL TO … USING (true) WITH CHECK (true)'
     ))
   }
-  const refusals = [...typeFlaws(table, facts), ...keyFlaws(table, facts, hasRowsWithoutIssuer), ...writtenFlaws(table, facts), ...onInsert, ...hidden]
+  const refusals = [
+    ...typeFlaws(table, facts), ...keyFlaws(table, facts, hasRowsWithoutIssuer), ...writtenFlaws(table, facts),
+    ...onInsert, ...hidden
+  ]
   const warnings = [...insertWarnings, ...nullWarnings(table, facts), ...countingWarnings(table, facts)]
   if (!revisionTrigger(table, facts).isInPlace) {
     warnings.push(flaw(
@@ -143,13 +109,14 @@ export function sentenceOf (flaws: readonly Flaw[]): string {
   return flaws.map(({ what, remedy }) => `${what}. ${remedy}.`).join(' ')
 }
 
-/** Columns of a type that cannot be written; `isReadable`: but that can be read. */
+/** The flaws of columns of a type that cannot be written; `isReadable`: it can be read at least. */
 function typeFlaws (table: UsersTable, facts: TableFacts): ReadonlyArray<Flaw & { readonly isReadable: boolean }> {
   return neededColumns(table).flatMap(({ name, accepted, readable }) => {
     const found = columnOf(facts, name)
     if (found === undefined || accepted.includes(found.typeName)) return []
     const isReadable = readable === 'any' || readable.includes(found.typeName)
-    const what = `${column(name)} of ${bareTable(table.tables.users)} has type ${found.type}; smart-sync can use ${accepted.join(' or ')}`
+    const what = `${column(name)} of ${bareTable(table.tables.users)} has type ${found.type}; ` +
+      `smart-sync can use ${accepted.join(' or ')}`
     return [{ ...flaw(what, typeRemedy(table, found, accepted)), isReadable }]
   })
 }
@@ -157,23 +124,44 @@ function typeFlaws (table: UsersTable, facts: TableFacts): ReadonlyArray<Flaw & 
 function typeRemedy ({ tables }: UsersTable, { name, typeName }: ColumnFacts, accepted: readonly string[]): string {
   const another = 'or name another column in the option "columns"'
   if (!accepted.includes('timestamptz') || typeName !== 'timestamp') return `Alter its type, ${another}`
-  const quoted = quotedName(name)
-  return `ALTER TABLE ${quotedTable(tables.users)} ALTER COLUMN ${quoted} TYPE timestamptz(3) USING ${quoted} AT TIME ZONE 'UTC', ${another}`
+  const [users, quoted] = [quotedTable(tables.users), quotedName(name)]
+  return `ALTER TABLE ${users} ALTER COLUMN ${quoted} TYPE timestamptz(3) ` +
+    `USING ${quoted} AT TIME ZONE 'UTC', ${another}`
 }
 
-/** Columns that are not there, or not granted. */
+/** The flaws of columns that are not there, or that the role may not read. */
 function missingFlaws (table: UsersTable, facts: TableFacts): Flaw[] {
   const name = quotedTable(table.tables.users)
-  const flaws = neededColumns(table).filter(({ name }) => columnOf(facts, name) === undefined).map(({ name: missing, definition }) => {
-    return flaw(`${column(missing)} is not there`, `Run the migrations: ALTER TABLE ${name} ADD COLUMN ${quotedName(missing)} ${definition}`)
+  const missing = neededColumns(table).filter(({ name }) => columnOf(facts, name) === undefined)
+  const flaws = missing.map(({ name: other, definition }) => {
+    const remedy = `Run the migrations: ALTER TABLE ${name} ADD COLUMN ${quotedName(other)} ${definition}`
+    return flaw(`${column(other)} is not there`, remedy)
   })
   const read = [...keyColumns(table), ...readColumns(table), table.columns.revision, table.columns.lastSyncedAt]
   const ungranted = read.filter(name => columnOf(facts, name)?.granted.includes('SELECT') === false)
-  if (ungranted.length > 0) flaws.push(flaw(`the role may not SELECT ${ungranted.map(column).join(', ')}`, `GRANT SELECT ON ${name} TO …`))
-  return flaws
+  return [...flaws, ...privilegeFlaws(table, 'SELECT', ungranted)]
 }
 
-/** What keeps the key from naming one user, byte by byte. */
+function privilegeFlaws ({ tables }: UsersTable, privilege: string, ungranted: readonly string[]): Flaw[] {
+  if (ungranted.length === 0) return []
+  const what = `the role may not ${privilege} ${ungranted.map(column).join(', ')}`
+  return [flaw(what, `GRANT ${privilege} ON ${quotedTable(tables.users)} TO …`)]
+}
+
+/** What else an INSERT needs and the role is not granted: the sequences of defaults, and the users that were deleted. */
+function lockedFlaws ({ tables }: UsersTable, facts: TableFacts, written: readonly string[]): Flaw[] {
+  const locked = Object.entries(facts.lockedSequences).filter(([name]) => !written.includes(name))
+  const flaws = locked.map(([name, sequence]) => flaw(
+    `the role may not draw from the sequence ${sequence}, which the default of ${column(name)} does`,
+    `GRANT USAGE ON SEQUENCE ${sequence} TO …`
+  ))
+  if (facts.readsTombstones) return flaws
+  const tombstones = quotedTable(tables.tombstones)
+  const what = `the role may not SELECT from ${tombstones}, where deleted users are remembered`
+  return [...flaws, flaw(what, `GRANT SELECT ON ${tombstones} TO …`)]
+}
+
+/** The flaws that keep the key from naming one user, byte by byte. */
 function keyFlaws (table: UsersTable, facts: TableFacts, hasRowsWithoutIssuer: boolean): Flaw[] {
   const { issuer, createUsers, tables } = table
   const name = quotedTable(tables.users)
@@ -182,76 +170,99 @@ function keyFlaws (table: UsersTable, facts: TableFacts, hasRowsWithoutIssuer: b
     `${column(part)} has a collation that takes different texts for equal, so that one user could write another's row`,
     `ALTER TABLE ${name} ALTER COLUMN ${quotedName(part)} TYPE text COLLATE "C"`
   ))
-  const unique = facts.unique.filter(({ columns, isDeterministic }) => isDeterministic && columns.length === key.length && key.every(part => columns.includes(part)))
-  const remedy = `ALTER TABLE ${name} ADD UNIQUE (${key.map(quotedName).join(', ')})`
-  if (unique.length === 0) flaws.push(flaw(`nothing keeps ${key.map(column).join(' and ')} unique`, remedy))
+  const unique = facts.unique.filter(({ columns, isDeterministic }) => {
+    return isDeterministic && columns.length === key.length && key.every(part => columns.includes(part))
+  })
+  const keyInWords = key.map(column).join(' and ')
+  const remedy = `ALTER TABLE ${name} ADD UNIQUE (${keyList(table)})`
+  if (unique.length === 0) flaws.push(flaw(`nothing keeps ${keyInWords} unique`, remedy))
   else if (createUsers && unique.some(({ isImmediate }) => !isImmediate)) {
-    flaws.push(flaw(`the unique constraint on ${key.map(column).join(' and ')} is deferrable, which ON CONFLICT cannot go by`, `Drop it, and ${remedy}`))
+    const what = `the unique constraint on ${keyInWords} is deferrable, which ON CONFLICT cannot go by`
+    flaws.push(flaw(what, `Drop it, and ${remedy}`))
   }
   if (hasRowsWithoutIssuer && typeof issuer === 'string') {
     flaws.push(flaw(
       `${column(issuer)} is null in rows that name a subject, so that their users would get a second row`,
-      `ALTER TABLE ${name} ADD COLUMN IF NOT EXISTS ${quotedName(issuer)} text; UPDATE ${name} SET ${quotedName(issuer)} = 'https://…' ` +
-      `WHERE ${quotedName(issuer)} IS NULL, or give the option issuer: { always: 'https://…' }`
+      `ALTER TABLE ${name} ADD COLUMN IF NOT EXISTS ${quotedName(issuer)} text; ` +
+      `UPDATE ${name} SET ${quotedName(issuer)} = 'https://…' WHERE ${quotedName(issuer)} IS NULL, ` +
+      'or give the option issuer: { always: \'https://…\' }'
     ))
   }
   return flaws
 }
 
-/** What keeps the columns that smart-sync writes from being written. */
+/** The flaws that keep the columns that smart-sync writes from being written. */
 function writtenFlaws (table: UsersTable, facts: TableFacts): Flaw[] {
-  const { createUsers, insert, columns, tables } = table
+  const { createUsers, insert, columns } = table
   const written = [...writtenColumns(table), ...Object.keys(insert)]
   const flaws: Flaw[] = []
   for (const name of [...written, columns.revision]) {
     const { generated, identity } = columnOf(facts, name) ?? { generated: '', identity: '' }
-    if (generated !== '') flaws.push(flaw(`${column(name)} is a generated column, which cannot be written`, 'Name another column in the option "columns"'))
-    else if (identity === 'a') flaws.push(flaw(`${column(name)} is GENERATED ALWAYS AS IDENTITY, which cannot be written`, 'Leave it out of the option "insert"'))
+    if (generated !== '') {
+      const what = `${column(name)} is a generated column, which cannot be written`
+      flaws.push(flaw(what, 'Name another column in the option "columns"'))
+    } else if (identity === 'a') {
+      const what = `${column(name)} is GENERATED ALWAYS AS IDENTITY, which cannot be written`
+      flaws.push(flaw(what, 'Leave it out of the option "insert"'))
+    }
   }
   for (const { name, writesNull } of neededColumns(table)) {
-    if (writesNull === 'always' && columnOf(facts, name)?.notNull === true) {
-      flaws.push(flaw(`${column(name)} refuses null, which smart-sync writes`, dropNotNull(table, columnOf(facts, name)!)))
+    const found = columnOf(facts, name)
+    if (writesNull === 'always' && found?.notNull === true) {
+      flaws.push(flaw(`${column(name)} refuses null, which smart-sync writes`, dropNotNull(table, found)))
     }
   }
   const missing = Object.keys(insert).filter(name => columnOf(facts, name) === undefined)
   if (missing.length > 0) flaws.push(flaw(`${missing.map(column).join(', ')} is not there`, 'Mend the option "insert"'))
-  const locked = createUsers ? Object.entries(facts.lockedSequences).filter(([name]) => !written.includes(name)) : []
-  for (const [name, sequence] of locked) flaws.push(flaw(`the role may not draw from the sequence ${sequence}, which the default of ${column(name)} does`, `GRANT USAGE ON SEQUENCE ${sequence} TO …`))
-  if (createUsers && !facts.readsTombstones) {
-    const name = quotedTable(tables.tombstones)
-    flaws.push(flaw(`the role may not SELECT from ${name}, where deleted users are remembered`, `GRANT SELECT ON ${name} TO …`))
+  if (createUsers) flaws.push(...lockedFlaws(table, facts, written))
+  const needs = {
+    INSERT: createUsers ? written : [],
+    UPDATE: writtenColumns(table).filter(name => !keyColumns(table).includes(name))
   }
-  for (const privilege of ['INSERT', 'UPDATE']) {
-    const needs = privilege === 'INSERT' ? createUsers ? written : [] : writtenColumns(table).filter(name => !keyColumns(table).includes(name))
-    const ungranted = needs.filter(name => columnOf(facts, name)?.granted.includes(privilege) === false)
-    if (ungranted.length > 0) flaws.push(flaw(`the role may not ${privilege} ${ungranted.map(column).join(', ')}`, `GRANT ${privilege} ON ${quotedTable(tables.users)} TO …`))
+  for (const [privilege, names] of Object.entries(needs)) {
+    const ungranted = names.filter(name => columnOf(facts, name)?.granted.includes(privilege) === false)
+    flaws.push(...privilegeFlaws(table, privilege, ungranted))
   }
   return flaws
 }
 
-/** What an INSERT leaves out that the table neither supplies nor lets be null: an error, or where a trigger may supply it a warning. */
+/**
+ * The flaws of columns that an INSERT leaves out and that the table neither supplies nor lets be null: refusals, or
+ * warnings where a trigger may supply them.
+ */
 function insertFlaws (table: UsersTable, facts: TableFacts): readonly [refusals: Flaw[], warnings: Flaw[]] {
   const { columns: { userId }, insert, tables } = table
   const given = [...writtenColumns(table), ...Object.keys(insert)]
   const flaws = facts.columns
-    .filter(({ name, notNull, hasDefault, generated }) => !given.includes(name) && !hasDefault && generated === '' && (notNull || name === userId))
+    .filter(({ name, notNull, hasDefault, generated }) => {
+      return !given.includes(name) && !hasDefault && generated === '' && (notNull || name === userId)
+    })
     .map(({ name }) => flaw(
       `${column(name)} has no default${name === userId ? '' : ' and refuses null'}, and smart-sync does not fill it`,
-      `ALTER TABLE ${quotedTable(tables.users)} ALTER COLUMN ${quotedName(name)} SET DEFAULT …, or give the option insert: { ${JSON.stringify(name)}: () => … }, or createUsers: false`
+      `ALTER TABLE ${quotedTable(tables.users)} ALTER COLUMN ${quotedName(name)} SET DEFAULT …, ` +
+      `or give the option insert: { ${JSON.stringify(name)}: () => … }, or createUsers: false`
     ))
   if (facts.beforeInsert.length === 0) return [flaws, []]
-  return [[], flaws.map(({ what, remedy }) => flaw(`${what}, unless the trigger ${facts.beforeInsert.map(name => JSON.stringify(name)).join(' or ')} does`, `If it does not: ${remedy}`))]
+  const triggers = facts.beforeInsert.map(name => JSON.stringify(name)).join(' or ')
+  return [[], flaws.map(({ what, remedy }) => {
+    return flaw(`${what}, unless the trigger ${triggers} does`, `If it does not: ${remedy}`)
+  })]
 }
 
-/** Columns that refuse the null that some users have. */
+/** The flaws of columns that refuse the null that some users have. */
 function nullWarnings (table: UsersTable, facts: TableFacts): Flaw[] {
-  return neededColumns(table)
-    .filter(({ name, writesNull }) => writesNull === 'maybe' && columnOf(facts, name)?.notNull === true)
-    .map(({ name }) => flaw(`${column(name)} refuses null, so that a user without one cannot be stored`, dropNotNull(table, columnOf(facts, name)!)))
+  return neededColumns(table).flatMap(({ name, writesNull }) => {
+    const found = columnOf(facts, name)
+    if (writesNull !== 'maybe' || found?.notNull !== true) return []
+    const what = `${column(name)} refuses null, so that a user without one cannot be stored`
+    return [flaw(what, dropNotNull(table, found))]
+  })
 }
 
 function dropNotNull ({ tables }: UsersTable, { name, type, isDomainNotNull }: ColumnFacts): string {
-  return isDomainNotNull ? `ALTER DOMAIN ${type} DROP NOT NULL, or name another column in the option "columns"` : `ALTER TABLE ${quotedTable(tables.users)} ALTER COLUMN ${quotedName(name)} DROP NOT NULL`
+  return isDomainNotNull
+    ? `ALTER DOMAIN ${type} DROP NOT NULL, or name another column in the option "columns"`
+    : `ALTER TABLE ${quotedTable(tables.users)} ALTER COLUMN ${quotedName(name)} DROP NOT NULL`
 }
 
 function columnOf (facts: TableFacts, name: string): ColumnFacts | undefined {

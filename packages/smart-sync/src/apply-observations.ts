@@ -2,7 +2,7 @@ import { SourceUnavailable, type Deadline, type SessionKey } from '@orientor/ses
 import type { Observation } from './observation.js'
 import type { StoredUser, UserStore, WriteResult } from './user-store.js'
 
-/** What became of one observation. */
+/** The outcome of one observation. */
 export type Applied =
   | { readonly kind: 'written', readonly user: StoredUser, readonly created: boolean }
   /** It was no news: the row as it stands. */
@@ -11,30 +11,33 @@ export type Applied =
   | { readonly kind: 'gone' }
   /** Its data cannot be stored. */
   | { readonly kind: 'refused', readonly error: Error }
-  /** Nobody can have its key. */
-  | { readonly kind: 'nobody' }
+  /** Its key is one that no user can have here. */
+  | { readonly kind: 'impossible' }
   /** The database could not be had. */
   | { readonly kind: 'unavailable', readonly error: SourceUnavailable }
   /** The statement itself is at fault. */
   | { readonly kind: 'defect', readonly error: unknown }
 
-/** What apply() answers. */
+/** The outcomes of a batch. */
 export interface AppliedBatch {
   /** One per observation. */
   readonly byKey: ReadonlyMap<SessionKey, Applied>
-  /** How many users were stored without their e-mail address, because it is another's. */
+  /** The number of users who were stored without their e-mail address, because another user has it. */
   readonly emailCollisions: number
 }
 
 /**
- * Stores observations: sorted by key, so that instances cannot deadlock, and as many a statement as the store takes. When a statement is
- * refused for its data it is halved until the culprit stands alone, so that it spoils nobody else's write; if its e-mail address is
- * taken, it is stored without. Never rejects: each observation has an answer of its own.
+ * Stores observations: sorted by key, so that instances cannot deadlock, and as many a statement as the store takes.
+ * When a statement is refused for its data it is halved until the culprit stands alone, so that it spoils nobody
+ * else's write; if its e-mail address is taken, it is stored without. Never rejects: each observation has an answer of
+ * its own.
  *
  * @param observations - one per key
  * @param syncedAtMs - when they were compared with the provider; null when they were not
  */
-export async function applyObservations (store: UserStore, observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline): Promise<AppliedBatch> {
+export async function applyObservations (
+  store: UserStore, observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline
+): Promise<AppliedBatch> {
   const byKey = new Map<SessionKey, Applied>()
   let emailCollisions = 0
 
@@ -48,7 +51,8 @@ export async function applyObservations (store: UserStore, observations: readonl
     try {
       await write(chunk)
     } catch (error) {
-      const answer: Applied = error instanceof SourceUnavailable ? { kind: 'unavailable', error } : { kind: 'defect', error }
+      const isOutage = error instanceof SourceUnavailable
+      const answer: Applied = isOutage ? { kind: 'unavailable', error } : { kind: 'defect', error }
       for (const { key } of chunk) if (!byKey.has(key)) byKey.set(key, answer)
     }
   }
@@ -69,7 +73,8 @@ export async function applyObservations (store: UserStore, observations: readonl
     }
   }
 
-  async function isolate (chunk: readonly Observation[], { duplicate, isNobody = false, error }: WriteResult & { kind: 'refused' }): Promise<void> {
+  async function isolate (chunk: readonly Observation[], refusal: WriteResult & { kind: 'refused' }): Promise<void> {
+    const { duplicate, isKeyRefused = false, error } = refusal
     const [first] = chunk
     if (chunk.length > 1) {
       const middle = Math.ceil(chunk.length / 2)
@@ -79,7 +84,7 @@ export async function applyObservations (store: UserStore, observations: readonl
       await write([{ ...first, profile: { ...first.profile, email: null } }])
       if (byKey.get(first.key)?.kind === 'written') emailCollisions++
     } else if (first !== undefined) {
-      byKey.set(first.key, isNobody ? { kind: 'nobody' } : { kind: 'refused', error })
+      byKey.set(first.key, isKeyRefused ? { kind: 'impossible' } : { kind: 'refused', error })
     }
   }
 }

@@ -1,14 +1,16 @@
 import { parseProviderTimestamp } from '@orientor/session-contract/core'
 
-/** What is stored about when a user last changed and was last compared with the provider; milliseconds since the epoch. */
+/**
+ * The stored instants of a user's last change and last comparison with the provider; milliseconds since the epoch.
+ */
 export interface SyncMark {
-  /** When the provider last changed the user; null while nothing the provider dated was stored. */
+  /** The provider's last change of the user; null while nothing that the provider dated was stored. */
   readonly providerUpdatedAtMs: number | null
-  /** When the row was last in step with the provider; null while it never was. */
+  /** The last comparison after which the row was in step with the provider; null while it never was. */
   readonly lastSyncedAtMs: number | null
 }
 
-/** Why the provider is asked, or is not. */
+/** The decision whether the provider is asked, and its reason. */
 export type SyncDecision =
   | { readonly sync: true, readonly reason: 'missing' | 'forced' | 'newer' | 'unreadable' | 'unversioned' | 'due' }
   | { readonly sync: false, readonly reason: 'current' | 'not_due' }
@@ -16,9 +18,9 @@ export type SyncDecision =
 /**
  * Decides whether a stored user has to be compared with the provider.
  *
- * No row: yes. No timestamp from the provider: only when `forceSyncAfterMs` has passed since the last sync. Strictly newer than what is
- * stored, or nothing stored to compare it with: yes. A timestamp that cannot be read: yes, at most once per `forceSyncAfterMs`.
- * Equal or older: no. `force` overrules all of it.
+ * No row: yes. No timestamp from the provider: only when `forceSyncAfterMs` has passed since the last sync. Strictly
+ * newer than what is stored, or nothing stored to compare it with: yes. A timestamp that cannot be read: yes, at most
+ * once per `forceSyncAfterMs`. Equal or older: no. `force` overrules all of it.
  *
  * @param stored - null when there is no row
  * @param providerTimestamp - as the provider wrote it; undefined and null mean that it did not say
@@ -40,7 +42,10 @@ export function needsSync ({ stored, providerTimestamp, nowMs, forceSyncAfterMs,
   return provided > stored.providerUpdatedAtMs ? { sync: true, reason: 'newer' } : { sync: false, reason: 'current' }
 }
 
-/** Whether the force interval has passed. A last sync that lies a whole interval ahead comes from a clock that was wrong, and counts as passed. */
+/**
+ * Whether the force interval has passed. A last sync that lies a whole interval ahead comes from a clock that was
+ * wrong, and counts as passed.
+ */
 export function isDue (lastSyncedAtMs: number | null, nowMs: number, forceSyncAfterMs: number): boolean {
   return lastSyncedAtMs === null || Math.abs(nowMs - lastSyncedAtMs) >= forceSyncAfterMs
 }

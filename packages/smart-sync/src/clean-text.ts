@@ -1,4 +1,6 @@
-/** A text that Postgres can store, or null when there is none: without NUL, well-formed; an empty one counts as none. */
+/**
+ * A text that Postgres can store, or null when there is none: without NUL, well-formed; an empty one counts as none.
+ */
 export function cleanText (value: unknown): string | null {
   if (typeof value !== 'string') return null
   return storable(value) || null

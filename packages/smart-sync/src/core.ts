@@ -5,7 +5,9 @@ export { errors, type SmartSyncErrorCode, type SmartSyncErrors } from './errors.
 export type { IdentityProvider, ProviderAnswer } from './identity-provider.js'
 export { migrate, type MigrateOptions } from './migrate.js'
 export type { UserColumns, UsersTableOptions } from './users-table.js'
-export { isNews, join, maxVersionLeadMs, observe, type Observation, type ObservedProfile, type UserState } from './observation.js'
+export {
+  isNews, join, maxVersionLeadMs, observe, type Observation, type ObservedProfile, type UserState
+} from './observation.js'
 export type { ClerkOptions, SmartSyncOptions } from './options.js'
 export type { ClientLike, PoolLike, Queryable, StatementConfig } from '@orientor/session-contract/core'
 export { PostgresUserStore, type PostgresUserStoreOptions } from './postgres-user-store.js'

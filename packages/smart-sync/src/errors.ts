@@ -32,27 +32,37 @@ export interface SmartSyncErrors {
 /** The errors of this package, by name. */
 export const errors: SmartSyncErrors = {
   NoPool: createError('ORI_SYNC_NO_POOL',
-    '@orientor/smart-sync has no database. The rule: a pg pool is given as option "pool", or @fastify/postgres (or @orientor/pool-tuning) decorates fastify.pg in the same scope. Write for example app.register(smartSync, { pool: new pg.Pool({ connectionString }) }).', 500),
+    '@orientor/smart-sync has no database. The rule: a pg pool is given as option "pool", or @fastify/postgres ' +
+    '(or @orientor/pool-tuning) decorates fastify.pg in the same scope. ' +
+    'Write for example app.register(smartSync, { pool: new pg.Pool({ connectionString }) }).', 500),
   RowRefused: createError('ORI_SYNC_ROW_REFUSED',
-    'The users table refused a user (%s). The rule: every column that smart-sync does not fill needs a default or must accept null. See the cause, and mend the table.', 500),
+    'The users table refused a user (%s). The rule: every column that smart-sync does not fill needs a default or ' +
+    'must accept null. See the cause, and mend the table.', 500),
   StatementRefused: createError('ORI_SYNC_STATEMENT_REFUSED',
-    'The database refused a statement of smart-sync (%s). The rule: the tables are as the migrations make them. See the cause; run the migrations, or mend the table.', 500),
+    'The database refused a statement of smart-sync (%s). The rule: the tables are as the migrations make them. ' +
+    'See the cause; run the migrations, or mend the table.', 500),
   ProfileRefused: createError('ORI_SYNC_PROFILE_REFUSED',
-    'The option "parseProfile" threw. The rule: it answers with the profile for whatever JSON object the column profile_data holds. See the cause.', 500),
+    'The option "parseProfile" threw. The rule: it answers with the profile for whatever JSON object the column ' +
+    'profile_data holds. See the cause.', 500),
   InsertRefused: createError('ORI_SYNC_INSERT_REFUSED',
-    'The option "insert" could not supply the column "%s". The rule: its function answers with a text, a number, true or false, a Date, null, or what JSON can hold. ' +
-    'See the cause.', 500),
+    'The option "insert" could not supply the column "%s". The rule: its function answers with a text, a number, ' +
+    'true or false, a Date, null, or what JSON can hold. See the cause.', 500),
   ValueTooLong: createError('ORI_SYNC_VALUE_TOO_LONG',
-    'The users table cannot hold a user: %s. The rule: a value is no longer than its column takes. Widen the column, or shorten the value at the provider.', 500),
+    'The users table cannot hold a user: %s. The rule: a value is no longer than its column takes. ' +
+    'Widen the column, or shorten the value at the provider.', 500),
   ProviderRefused: createError('ORI_SYNC_PROVIDER_REFUSED',
-    'The identity provider refused the request with status %s. The rule: its API accepts the secret key. Check the secret key and the URL of the API.', 502),
-  ProviderUnavailable: createError('ORI_SYNC_PROVIDER_UNAVAILABLE', 'The identity provider could not be asked: %s.', 503),
+    'The identity provider refused the request with status %s. The rule: its API accepts the secret key. ' +
+    'Check the secret key and the URL of the API.', 502),
+  ProviderUnavailable: createError('ORI_SYNC_PROVIDER_UNAVAILABLE',
+    'The identity provider could not be asked: %s.', 503),
   FutureVersion: createError('ORI_SYNC_FUTURE_VERSION',
-    'The identity provider dates a user more than 24 hours ahead of this machine. The rule: such a version is not stored, since nothing could follow it. Check both clocks.', 502),
+    'The identity provider dates a user more than 24 hours ahead of this machine. The rule: such a version is not ' +
+    'stored, since nothing could follow it. Check both clocks.', 502),
   MigrationFailed: createError('ORI_SYNC_MIGRATION_FAILED',
     'The tables of smart-sync could not be brought up to date: %s.', 500),
   MigrationLocked: createError('ORI_SYNC_MIGRATION_LOCKED',
-    'Another instance has held the migration lock for more than %s ms. The rule: one instance migrates at a time. It is tried again; if it stays so, look for the holder in pg_locks.', 503),
+    'Another instance has held the migration lock for more than %s ms. The rule: one instance migrates at a time. ' +
+    'It is tried again; if it stays so, look for the holder in pg_locks.', 503),
   Closed: createError('ORI_SYNC_CLOSED', 'The server closed before the tables of smart-sync were in place.', 503)
 }
 

@@ -13,7 +13,10 @@ export type Sighting =
 /** The provider may use this much of the time that is left: a provider that hangs must leave the database its part. */
 const providerShareRatio = 0.75
 
-/** What the token says about when the provider last changed the user: the identity's own hint, else the claim; undefined when nothing does. */
+/**
+ * What the token says about when the provider last changed the user: the identity's own hint, else the claim;
+ * undefined when nothing does.
+ */
 export function providerTimestampOf ({ identity }: LoadRequest, names: ClaimNames): unknown {
   return identity === null ? undefined : identity.providerUpdatedAt ?? claimOf(identity.claims, names.updatedAt)
 }

@@ -6,7 +6,8 @@ import type { UsersTable } from './users-table.js'
 
 /** Describes the users table; null: there is none. Reads the catalogue only. */
 export async function readFacts (on: Queryable, table: UsersTable): Promise<TableFacts | null> {
-  return tableFactsOf((await on.query({ text: tableFactsSql, values: factsValues(table), types: asSent })).rows)
+  const { rows } = await on.query({ text: tableFactsSql, values: factsValues(table), types: asSent })
+  return tableFactsOf(rows)
 }
 
 /**
@@ -19,10 +20,13 @@ export async function inspect (on: Queryable, table: UsersTable, isInTransaction
   return judgeAdoption(table, facts, isReadable && await hasRowsWithoutIssuer(on, table, isInTransaction))
 }
 
-/** Whether rows name a subject and no issuer. No, where that takes longer than a statement may. */
-async function hasRowsWithoutIssuer (on: Queryable, { issuer, subject, tables }: UsersTable, isInTransaction: boolean): Promise<boolean> {
+/** Whether rows name a subject and no issuer; false where finding out takes longer than a statement may. */
+async function hasRowsWithoutIssuer (
+  on: Queryable, { issuer, subject, tables }: UsersTable, isInTransaction: boolean
+): Promise<boolean> {
   if (typeof issuer !== 'string') return false
-  const text = `SELECT FROM ${quotedTable(tables.users)} WHERE ${quotedName(issuer)} IS NULL AND ${quotedName(subject)} IS NOT NULL LIMIT 1`
+  const isWithout = `${quotedName(issuer)} IS NULL AND ${quotedName(subject)} IS NOT NULL`
+  const text = `SELECT FROM ${quotedTable(tables.users)} WHERE ${isWithout} LIMIT 1`
   try {
     return (await on.query({ text })).rows.length > 0
   } catch (error) {

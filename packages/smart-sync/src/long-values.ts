@@ -2,8 +2,10 @@ import type { Observation } from './observation.js'
 import type { TableFacts } from './sql/table-facts.js'
 import type { UsersTable } from './users-table.js'
 
-/** What of an observation is longer than its column takes, in words: never the value. Pure. */
-export function longValues ({ subject, issuer, columns }: UsersTable, facts: TableFacts | null, observation: Observation): readonly string[] {
+/** The columns that take less than an observation has for them, each with both lengths in characters. Pure. */
+export function longValues (
+  { subject, issuer, columns }: UsersTable, facts: TableFacts | null, observation: Observation
+): readonly string[] {
   const { profile } = observation
   const values: ReadonlyArray<readonly [column: string, value: string | null]> = [
     ...(typeof issuer === 'string' ? [[issuer, observation.issuer] as const] : []),
@@ -14,9 +16,10 @@ export function longValues ({ subject, issuer, columns }: UsersTable, facts: Tab
     [columns.fingerprint, observation.fingerprint]
   ]
   return values.flatMap(([name, value]) => {
-    const most = facts?.columns.find(column => column.name === name)?.maxLength ?? null
+    const maxLength = facts?.columns.find(column => column.name === name)?.maxLength ?? null
     // PostgreSQL counts characters, JavaScript halves of pairs.
     const length = value === null ? 0 : [...value].length
-    return most === null || length <= most ? [] : [`column ${JSON.stringify(name)} takes ${most} characters, and the value has ${length}`]
+    if (maxLength === null || length <= maxLength) return []
+    return [`column ${JSON.stringify(name)} takes ${maxLength} characters, and the value has ${length}`]
   })
 }

@@ -1,6 +1,6 @@
 import {
-  callable, clockObject, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText, systemClock, text, withDefault,
-  type Clock, type OptionRule, type PoolLike
+  callable, clockObject, durationMs, flag, invalidOption, listOf, objectWith, optional, readOptions, rule, secretText,
+  systemClock, text, withDefault, type Clock, type OptionRule, type PoolLike
 } from '@orientor/session-contract/core'
 import { defaultClaimNames, type ClaimNames } from './claims-profile.js'
 import type { ClerkProviderOptions } from './clerk/clerk-provider.js'
@@ -8,13 +8,16 @@ import type { IdentityProvider } from './identity-provider.js'
 import type { ParseProfile } from './sync-outcome.js'
 import { checkUsersTable, usersTableRules, type UsersTable, type UsersTableOptions } from './users-table.js'
 
-/** How Clerk's Backend API is asked for profiles. */
+/** Options of the profiles that come from Clerk's Backend API. */
 export interface ClerkOptions {
   /** Secret key of the instance (`sk_…`). Never logged. */
   readonly secretKey: string
   /** Base of the Backend API, http or https, with or without `/v1`. Default is `https://api.clerk.com`. */
   readonly apiUrl?: string
-  /** Whose users are asked for: `iss` of the tokens. Users of other issuers get their profile from the claims. Default: everybody's. */
+  /**
+   * Whose users are asked for: `iss` of the tokens. Users of other issuers get their profile from the claims. Default:
+   * everybody's.
+   */
   readonly issuer?: string
   /** Sends requests. Default is the global `fetch`. */
   readonly fetch?: typeof fetch
@@ -24,11 +27,14 @@ export interface ClerkOptions {
 export interface SmartSyncOptions extends UsersTableOptions {
   /** The `pg` pool. Default is `fastify.pg.pool`, looked up when the server becomes ready. */
   readonly pool?: PoolLike
-  /** Where profiles come from. Not together with `clerk`. Without either they come from the claims of the token. */
+  /** The source of profiles. Not together with `clerk`. Without either they come from the claims of the token. */
   readonly provider?: IdentityProvider
   /** Profiles come from Clerk. */
   readonly clerk?: ClerkOptions
-  /** How long a row is taken as it is while the provider does not say when the user changed, in milliseconds. Default is 3600000 (one hour). */
+  /**
+   * The time for which a row is taken as it is while the provider does not date the user, in milliseconds. Default
+   * is 3600000 (one hour).
+   */
   readonly forceSyncAfterMs?: number
   /** Whether the tables are brought up to date at the start. Default is true; with false they must be there. */
   readonly migrate?: boolean
@@ -68,8 +74,11 @@ const baseUrl: OptionRule<string> = rule('an http or https URL without credentia
   return ['http:', 'https:'].includes(protocol) && username + password + search + hash === '' ? input : undefined
 })
 
-const clerk: OptionRule<Omit<ClerkProviderOptions, 'clock'>> = rule('an object { secretKey, apiUrl?, issuer?, fetch? }', input => {
-  const read = readOptions<{ secretKey: string, apiUrl: string, issuer: string | undefined, fetch: typeof fetch }>(`${owner}: clerk`, input, {
+type GivenClerk = Omit<ClerkProviderOptions, 'clock'>
+type ReadClerk = Omit<GivenClerk, 'issuer'> & { readonly issuer: string | undefined }
+
+const clerk: OptionRule<GivenClerk> = rule('an object { secretKey, apiUrl?, issuer?, fetch? }', input => {
+  const read = readOptions<ReadClerk>(`${owner}: clerk`, input, {
     secretKey: headerText,
     apiUrl: withDefault(baseUrl, 'https://api.clerk.com'),
     issuer: optional(text),
@@ -95,7 +104,9 @@ const claims: OptionRule<ClaimNames> = rule('an object with any of email, firstN
 export function resolveOptions (input: unknown): ResolvedOptions {
   const options = readOptions<ResolvedOptions>(owner, input, {
     pool: optional(objectWith<PoolLike>('a pg pool', ['query', 'connect'])),
-    provider: optional(objectWith<IdentityProvider>('an identity provider with serves() and lookUp()', ['serves', 'lookUp'])),
+    provider: optional(
+      objectWith<IdentityProvider>('an identity provider with serves() and lookUp()', ['serves', 'lookUp'])
+    ),
     clerk: optional(clerk),
     forceSyncAfterMs: withDefault(durationMs({ max: Number.MAX_SAFE_INTEGER }), 3_600_000),
     migrate: withDefault(flag, true),

@@ -1,32 +1,34 @@
-import { scopePool, sessionHub, splitSessionKey, startDeadline, Withdrawals, type PoolLike, type SessionKey, type UserRecord } from '@orientor/session-contract'
+import {
+  scopePool, sessionHub, splitSessionKey, startDeadline, Withdrawals, type PoolLike, type SessionKey, type UserRecord
+} from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ClerkProvider } from './clerk/clerk-provider.js'
 import { errors } from './errors.js'
 import { resolveOptions, type SmartSyncOptions } from './options.js'
 import { PostgresUserStore } from './postgres-user-store.js'
-import { unholdableTeller } from './unholdable-teller.js'
 import { prepareTables } from './prepare-tables.js'
 import { SmartDatabaseSync } from './smart-database-sync.js'
 import { syncComponent } from './sync-component.js'
 import type { SyncStatsSnapshot } from './sync-stats.js'
 import { TablesGate } from './tables-gate.js'
 import { tellPreparation } from './tell-preparation.js'
+import { unholdableTeller } from './unholdable-teller.js'
 import { usersTableOf } from './users-table.js'
 
-/** What `fastify.smartSync` offers. */
+/** The methods of `fastify.smartSync`. */
 export interface SmartSync {
   /** Counts since the start. */
   stats (): SyncStatsSnapshot
   /**
-   * Resolves when the tables are in place, or users can be read at least (at once with `migrate: false`, when the server is ready); rejects with
-   * ORI_SYNC_CLOSED when the server closes before.
+   * Resolves when the tables are in place, or users can be read at least (at once with `migrate: false`, when the
+   * server is ready); rejects with ORI_SYNC_CLOSED when the server closes before.
    */
   readonly migrated: Promise<void>
   /**
-   * Compares one user with the provider where that is due, or at all events with `force`, and answers with what is known.
+   * Compares one user with the provider where that is due, or in any case with `force`, and answers with the record.
    *
-   * @param options - `withinMs`: how long it may take, in milliseconds; default is 10000
+   * @param options - `withinMs`: the longest time it may take, in milliseconds; default is 10000
    * @throws SourceUnavailable when the database, or for a user without a row the provider, cannot be asked in time
    */
   sync (key: SessionKey, options?: { readonly force?: boolean, readonly withinMs?: number }): Promise<UserRecord>
@@ -40,7 +42,7 @@ declare module 'fastify' {
 }
 
 const name = '@orientor/smart-sync'
-// What may be refused.
+// The action that PostgreSQL may refuse.
 const placing = 'to put the tables in place'
 // Below the 10 s that Fastify gives a plugin to become ready.
 const startPatienceMs = 5000
@@ -55,7 +57,9 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   let found: PoolLike | undefined
   const pool = (): PoolLike => (found ??= options.pool ?? decoratedPool(fastify))
   const gate = new TablesGate({
-    prepare: signal => prepareTables({ pool: pool(), table: usersTableOf(options), migrates: options.migrate, clock, signal }),
+    prepare: signal => {
+      return prepareTables({ pool: pool(), table: usersTableOf(options), migrates: options.migrate, clock, signal })
+    },
     clock,
     random,
     onFailure: error => {
@@ -74,7 +78,7 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
     onUnholdable: unholdableTeller(fastify.log)
   })
   gate.opened.then(() => { withdrawals.answered(placing) }, () => {})
-  // Whoever needs the tables first begins: the hooks of the plugins run in the order of their registration.
+  // The first plugin that needs the tables begins: their hooks run in the order of registration.
   let starting: Promise<void> | undefined
   const ready = (): Promise<void> => (starting ??= gate.start(startPatienceMs))
   const sync = new SmartDatabaseSync({

@@ -4,15 +4,17 @@ import { inspect } from './inspect.js'
 import { runMigrations } from './migrate.js'
 import type { UsersTable } from './users-table.js'
 
-/** How the tables are found at a start, or were put. */
+/** The result of a preparation: the tables as they were found, or made. */
 export interface Preparation {
   /** null: the table could not be looked at yet. */
   readonly adoption: Adoption | null
-  /** Why the migrations could not be run, or the table not be looked at, though users can be read; null when nothing went wrong. */
+  /**
+   * The error that kept migrations or the judgement from being made, though users can be read; null: there was none.
+   */
   readonly failure: unknown
 }
 
-/** What the preparation of a start needs. */
+/** Options of prepareTables(). */
 export interface PrepareOptions {
   readonly pool: PoolLike
   readonly table: UsersTable
@@ -23,9 +25,11 @@ export interface PrepareOptions {
 }
 
 /**
- * Brings the tables up to date and judges them. A users table that cannot be written is completed all the same: its users are served.
+ * Brings the tables up to date and judges them. A users table that cannot be written is completed all the same: its
+ * users are served.
  *
- * Rejects as migrate() does, but only where no user could be read. With `migrates: false` never: then whoever made the tables answers for them.
+ * Rejects as migrate() does, but only where no user could be read. With `migrates: false` it never rejects: then the
+ * operator who made the tables answers for them.
  */
 export async function prepareTables ({ pool, table, migrates, clock, signal }: PrepareOptions): Promise<Preparation> {
   try {

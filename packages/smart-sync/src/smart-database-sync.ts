@@ -13,13 +13,13 @@ import { deletedUser, recordOf, unknownUser, type ParseProfile } from './sync-ou
 import { SyncStats } from './sync-stats.js'
 import type { StoredUser, UserStore } from './user-store.js'
 
-/** What the core needs; the plugin fills in the defaults. */
+/** Options of SmartDatabaseSync; the plugin fills in the defaults. */
 export interface SmartDatabaseSyncOptions {
   readonly store: UserStore
   /** null: profiles come from the claims of the token. */
   readonly provider: IdentityProvider | null
   readonly claims: ClaimNames
-  /** How long a row without news from the provider is taken as it is, in milliseconds. */
+  /** The time for which a row without news from the provider is taken as it is, in milliseconds. */
   readonly forceSyncAfterMs: number
   readonly parseProfile: ParseProfile | null
   readonly clock: Clock
@@ -43,13 +43,14 @@ interface Write {
 type Settle = (key: SessionKey, record: Promise<UserRecord>) => void
 
 /**
- * The users table as a source of users, kept in step with the identity provider: reads first, asks the provider only when `needsSync()`
- * says so, writes only what is news.
+ * The users table as a source of users, kept in step with the identity provider: reads first, asks the provider only
+ * when `needsSync()` says so, writes only what is news.
  *
- * A batch costs one SELECT; its new and changed users one INSERT for every 200. A user whose row is up to date never waits for another's
- * provider. While the provider is down an existing row goes on, marked `failed`, and a user who is seen for the first time gets a
- * provisional row from the claims of the verified token, without a version, so that whatever the provider says later replaces it. A user
- * whom the provider does not know is `unknown`, and nothing is written.
+ * A batch costs one SELECT; its new and changed users one INSERT for every 200. A user whose row is up to date never
+ * waits for another's provider. While the provider is down an existing row goes on, marked `failed`, and a user who is
+ * seen for the first time gets a provisional row from the claims of the verified token, without a version, so that
+ * whatever the provider says later replaces it. A user whom the provider does not know is `unknown`, and nothing is
+ * written.
  */
 export class SmartDatabaseSync implements UserSource {
   readonly stats: SyncStats = new SyncStats()
@@ -131,7 +132,8 @@ export class SmartDatabaseSync implements UserSource {
     const settled = new Map<SessionKey, Promise<UserRecord>>()
     if (tasks.length === 0) return settled
     const settle: Settle = (key, record) => {
-      record.catch(() => {}) // answered to whoever asked for it, who may still be on the way
+      // The request that asked for it gets the rejection, and may still be on its way.
+      record.catch(() => {})
       settled.set(key, record)
     }
     const sightings = fromProvider ? await this.#ask(tasks, deadline) : this.#readClaims(tasks)
@@ -147,7 +149,7 @@ export class SmartDatabaseSync implements UserSource {
         if (write !== null) writes.push(write)
       } else {
         this.stats.skipped('unknown')
-        settle(task.request.key, this.#nobody(task))
+        settle(task.request.key, this.#unknown(task))
       }
     }
     await Promise.all([
@@ -165,7 +167,7 @@ export class SmartDatabaseSync implements UserSource {
     return sightings
   }
 
-  /** Without a token nothing new is known of a user: a row stands as it is, and nobody is made up. */
+  /** Without a token nothing new is known of a user: a row stands as it is, and no user is made up. */
   #readClaims (tasks: readonly Task[]): ReadonlyMap<SessionKey, Sighting> {
     return new Map(tasks.map(({ request }) => [request.key, sightClaims(request, this.#options.claims)]))
   }
@@ -214,7 +216,7 @@ export class SmartDatabaseSync implements UserSource {
       if (doubt === null) stats.skipped(applied.kind === 'kept' ? 'converged' : 'deleted')
       return applied.kind === 'gone' ? deletedUser : await this.#record(applied.user, doubt === null ? 'skipped' : 'failed')
     }
-    if (applied.kind === 'nobody') {
+    if (applied.kind === 'impossible') {
       if (doubt === null) stats.failed('refused')
       return unknownUser
     }
@@ -223,7 +225,9 @@ export class SmartDatabaseSync implements UserSource {
     throw applied.error
   }
 
-  /** Nothing new: where the force interval has passed, that is noted. A note that cannot be made is made the next time. */
+  /**
+   * Nothing new: where the force interval has passed, that is noted. A note that cannot be made is made the next time.
+   */
   async #touch (tasks: readonly Task[], settle: Settle, deadline: Deadline): Promise<void> {
     const { store, clock, forceSyncAfterMs } = this.#options
     const nowMs = clock.now()
@@ -245,7 +249,7 @@ export class SmartDatabaseSync implements UserSource {
     }
   }
 
-  async #nobody ({ request, stored }: Task): Promise<UserRecord> {
+  async #unknown ({ request, stored }: Task): Promise<UserRecord> {
     if (stored === null) return unknownUser
     // Without a provider and without a token there is nothing that the row could be compared with.
     if (this.#options.provider?.serves(request.issuer) !== true) return await this.#record(stored, 'skipped')

@@ -1,7 +1,8 @@
 import { errors } from './errors.js'
 
 /**
- * What a function of the option `insert` supplies, as the text that PostgreSQL reads it from: a Date in ISO 8601, an object or a list as JSON, null as it is.
+ * The value that a function of the option `insert` supplies, as the text that PostgreSQL reads it from: a Date in ISO
+ * 8601, an object or a list as JSON, null as it is.
  *
  * @throws ORI_SYNC_INSERT_REFUSED when the function throws, or answers with what is no value, a promise among it
  */
@@ -16,7 +17,7 @@ export function suppliedText (column: string, supply: () => unknown): string | n
     }
     if (value instanceof Date) return value.toISOString()
     if (typeof value === 'object') return JSON.stringify(value)
-    if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value)
+    if (['string', 'number', 'boolean', 'bigint'].includes(typeof value)) return String(value)
     throw new TypeError(`a value of type ${typeof value}`)
   } catch (cause) {
     throw new errors.InsertRefused(column, { cause })

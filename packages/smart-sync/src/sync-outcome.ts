@@ -5,13 +5,13 @@ import type { StoredUser } from './user-store.js'
 /** Makes the app's own profile of the JSON object that is stored; null when nothing is stored. */
 export type ParseProfile = (data: Readonly<Record<string, unknown>>) => SessionProfile
 
-/** A key that nobody has a user for. */
+/** The record of a key that has no user. */
 export const unknownUser: UserRecord = Object.freeze({ kind: 'unknown', revision: 0 })
 /** A key whose user was deleted and left no row. */
 export const deletedUser: UserRecord = Object.freeze({ kind: 'deleted', revision: 0 })
 
 /**
- * What a stored row means: deleted, inactive (by the app or by the provider), or active.
+ * The record of a stored row: deleted, inactive (by the app or by the provider), or active.
  *
  * @throws ORI_SYNC_PROFILE_REFUSED when `parseProfile` throws
  */

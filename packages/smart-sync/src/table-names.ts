@@ -1,4 +1,4 @@
-import { quotedName, rule, type OptionRule } from '@orientor/session-contract/core'
+import { isName, maxNameBytes, quotedName, rule, type OptionRule } from '@orientor/session-contract/core'
 
 /** The tables, each `name` (found by the search path) or `schema.name`. */
 export interface TableNames {
@@ -7,7 +7,7 @@ export interface TableNames {
   readonly tombstones: string
   readonly deadLetters: string
   readonly checkpoints: string
-  /** Which migrations have run. */
+  /** The migrations that have run. */
   readonly migrations: string
 }
 
@@ -19,21 +19,25 @@ const defaults: TableNames = {
   migrations: 'smart_sync_migrations'
 }
 
-// PostgreSQL cuts longer names, which then are not what was given (NAMEDATALEN).
-const mostSchemaBytes = 63
-// 40 characters: names of triggers and constraints are made from them, and Postgres cuts names at 63 bytes.
+// 40 characters: names of triggers and constraints are made from them, and PostgreSQL cuts names at maxNameBytes.
 const identifier = /^[A-Za-z_][A-Za-z0-9_]{0,39}$/
 
 /** The rule of the option `tables`: names that are left out stand in the schema of the users table. */
 export const tableNames: OptionRule<TableNames> = rule(
-  'an object with any of users, tombstones, deadLetters, checkpoints and migrations, all different, each a name or schema.name; names of ASCII letters, digits and underscores, at most 40, a schema as it is called, at most 63 bytes',
+  'an object with any of users, tombstones, deadLetters, checkpoints and migrations, all different, each a name or ' +
+  'schema.name; names of ASCII letters, digits and underscores, at most 40, a schema as it is called, ' +
+  `at most ${maxNameBytes} bytes`,
   input => {
     if (typeof input !== 'object' || input === null || Array.isArray(input)) return undefined
     const given = input as Partial<Record<string, unknown>>
     if (!Object.keys(given).every(name => Object.hasOwn(defaults, name))) return undefined
-    const schema = typeof given['users'] === 'string' && given['users'].includes('.') ? `${schemaOf(given['users'])}.` : ''
-    const entries = Object.entries(defaults).map(([name, fallback]) => [name, given[name] ?? `${schema}${fallback}`] as const)
-    if (!entries.every(([, table]) => isTableName(table)) || new Set(entries.map(([, table]) => table)).size !== entries.length) return undefined
+    const { users } = given
+    const schema = typeof users === 'string' && users.includes('.') ? `${schemaOf(users)}.` : ''
+    const entries = Object.entries(defaults).map(([name, fallback]) => {
+      return [name, given[name] ?? `${schema}${fallback}`] as const
+    })
+    const tables = entries.map(([, table]) => table)
+    if (!tables.every(isTableName) || new Set(tables).size !== tables.length) return undefined
     return Object.freeze(Object.fromEntries(entries)) as unknown as TableNames
   }
 )
@@ -47,7 +51,10 @@ export function quotedTable (table: string): string {
   return [...schema === undefined ? [] : [schema], bareTable(table)].map(quotedName).join('.')
 }
 
-/** The schema that the name gives; undefined when it is found by the search path. The name of a schema may hold points itself. */
+/**
+ * The schema that the name gives; undefined when it is found by the search path. The name of a schema may hold points
+ * itself.
+ */
 export function schemaOf (table: string): string | undefined {
   return table.includes('.') ? table.slice(0, table.lastIndexOf('.')) : undefined
 }
@@ -60,5 +67,5 @@ export function bareTable (table: string): string {
 function isTableName (table: unknown): boolean {
   if (typeof table !== 'string') return false
   const schema = schemaOf(table)
-  return identifier.test(bareTable(table)) && (schema === undefined || (schema !== '' && !schema.includes('\0') && Buffer.byteLength(schema) <= mostSchemaBytes))
+  return identifier.test(bareTable(table)) && (schema === undefined || isName(schema))
 }

@@ -3,15 +3,15 @@ import { sentenceOf, type Adoption, type Flaw } from './adoption.js'
 import { errors } from './errors.js'
 import type { Preparation } from './prepare-tables.js'
 
-/** What the gate needs. */
+/** Options of TablesGate. */
 export interface TablesGateOptions {
   /** Puts the tables in place, and judges them. */
   readonly prepare: (signal: AbortSignal) => Promise<Preparation>
   readonly clock: Clock
   readonly random: () => number
-  /** Told of each attempt that failed and will be repeated. */
+  /** Called with the error of each attempt that failed and will be repeated. */
   readonly onFailure: (error: unknown) => void
-  /** Told how the tables are, when that is news. */
+  /** Called with the state of the tables, when that is news. */
   readonly onPrepared: (preparation: Preparation) => void
 }
 
@@ -24,12 +24,12 @@ const unseen: Adoption = Object.freeze({
 
 const firstBackoffMs = 250
 const longestBackoffMs = 5000
-/** How often is looked again at what somebody has to mend. */
+/** The pause between two looks at flaws that an operator has to mend, in milliseconds. */
 const lookAgainMs = 60_000
 
 /**
- * Keeps loads out until the tables are in place, and keeps trying to put them there while the database is away. Keeps writes out while the users table does
- * not take them, and looks again every minute until it is mended.
+ * Keeps loads out until the tables are in place, and keeps trying to put them there while the database is away. Keeps
+ * writes out while the users table does not take them, and looks again every minute until it is mended.
  */
 export class TablesGate {
   /** Resolves when the tables are in place; rejects with ORI_SYNC_CLOSED when the gate is closed before. */
@@ -53,10 +53,11 @@ export class TablesGate {
       this.#resolve = resolve
       this.#reject = reject
     })
-    this.opened.catch(() => {}) // whoever waits for it hears of it
+    // A rejection that no caller waits for must not end the process.
+    this.opened.catch(() => {})
   }
 
-  /** What is wrong with tables that are in place, in one sentence; null when nothing is known to be. */
+  /** The fault of tables that are in place, in one sentence; null when none is known. */
   get concern (): string | null {
     return this.#concern
   }
@@ -73,9 +74,10 @@ export class TablesGate {
   }
 
   /**
-   * Starts. Waits for the first attempt, but no longer than `patienceMs`; attempts that fail because the database is away go on behind it.
+   * Starts to put the tables in place. Waits for the first attempt, but no longer than `patienceMs`; while the
+   * database is away attempts go on behind it.
    *
-   * @throws what the first attempt threw, when that will not pass by itself
+   * @throws the error of the first attempt, when it will not pass by itself
    */
   async start (patienceMs: number): Promise<void> {
     const first = this.#attempt()
@@ -97,15 +99,17 @@ export class TablesGate {
     const { clock, random, onFailure } = this.#options
     const { signal } = this.#closing
     let failures = 0
-    for (let error = await first; (error !== undefined || this.#concern !== null || !this.#isJudged) && !signal.aborted; error = await this.#attempt()) {
+    let error = await first
+    while ((error !== undefined || this.#concern !== null || !this.#isJudged) && !signal.aborted) {
       if (error !== undefined) onFailure(error)
       const backoffMs = firstBackoffMs + random() * Math.min(longestBackoffMs, firstBackoffMs * 2 ** failures++)
       await pause(clock, this.#isOpen && this.#isSeen ? lookAgainMs : backoffMs, signal)
       if (signal.aborted) return
+      error = await this.#attempt()
     }
   }
 
-  /** Answers with what went wrong; undefined when nothing did. */
+  /** Answers with the error; undefined when there was none. */
   async #attempt (): Promise<unknown> {
     try {
       this.#take(await this.#options.prepare(this.#closing.signal))
@@ -123,7 +127,7 @@ export class TablesGate {
     this.#failure = null
     this.#isSeen = adoption !== null
     this.#isJudged = isReadable
-    // Of a table that is not there, or has other columns, every statement tells, and tells when that is over.
+    // A table that is not there, or has other columns, fails every statement, until that is over.
     this.#refusal = isReadable && refusals.length > 0 ? sentenceOf(refusals) : null
     this.#concern = this.#refusal !== null
       ? `Users are served as they are stored, and none is written: ${this.#refusal}`
@@ -135,7 +139,7 @@ export class TablesGate {
   }
 }
 
-/** What is told, to be compared with what was told before. */
+/** A text that differs where there is something new to tell. */
 function newsOf (refusals: readonly Flaw[], warnings: readonly Flaw[], failure: unknown): string {
   return JSON.stringify([refusals, warnings, failure === null ? null : String(failure)])
 }

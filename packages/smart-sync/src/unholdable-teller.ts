@@ -1,11 +1,14 @@
 import type { ProfileText } from './unholdable-text.js'
 
-/** Where it is told; Fastify's logger fits. */
+/** The log that is told; Fastify's logger fits. */
 export interface UnholdableLog {
   warn (details: object, message: string): void
 }
 
-/** Tells a log of texts that the database cannot hold: once for the keys of users, and once for each part of a profile, without any value. */
+/**
+ * A function that tells a log of texts that the database cannot hold: once of keys of users, and once of each part of a
+ * profile, without any value.
+ */
 export function unholdableTeller (log: UnholdableLog): (text: 'key' | ProfileText) => void {
   const told = new Set<string>()
   return text => {

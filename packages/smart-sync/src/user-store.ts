@@ -2,7 +2,7 @@ import type { Deadline, SessionKey, WatchedTable } from '@orientor/session-contr
 import type { SyncMark } from './change-detection.js'
 import type { Observation, UserState } from './observation.js'
 
-/** Who is looked for. */
+/** The key of a user who is looked for. */
 export interface UserKey {
   readonly key: SessionKey
   readonly issuer: string
@@ -17,9 +17,9 @@ export interface StoredUser extends UserKey, UserState, SyncMark {
   readonly firstName: string | null
   readonly lastName: string | null
   readonly profile: Readonly<Record<string, unknown>> | null
-  /** What the app says (`is_active`). */
+  /** Whether the app lets the user in (`is_active`). */
   readonly isActive: boolean
-  /** What the provider says. */
+  /** Whether the provider bars the user. */
   readonly blocked: boolean
   readonly onboardingCompleted: boolean
   /** 0 when nothing was revoked. */
@@ -36,20 +36,20 @@ export interface WrittenUser {
   readonly created: boolean
 }
 
-/** What became of one statement. `refused`: the data itself cannot be stored, and nothing of the statement was. */
+/** The result of one statement. `refused`: the data itself cannot be stored, and nothing of the statement was. */
 export type WriteResult =
   | { readonly kind: 'done', readonly written: ReadonlyMap<SessionKey, WrittenUser> }
   | {
     readonly kind: 'refused'
     readonly duplicate: boolean
-    /** Whether its key is one that nobody can have here. Left out: no. */
-    readonly isNobody?: boolean
+    /** Whether it is the key that cannot be stored, so that no user can have it here. Left out: no. */
+    readonly isKeyRefused?: boolean
     readonly error: Error
   }
 
 /**
- * Where users are kept. Every method is one statement, and some more where a row is refused; it rejects with SourceUnavailable when the database cannot be had in time;
- * any other rejection is a defect.
+ * A store of users. Every method is one statement, and more where a row is refused; it rejects with SourceUnavailable
+ * when the database cannot be had in time; any other rejection is a defect.
  */
 export interface UserStore {
   /** Tables that find() reads. */

@@ -1,16 +1,17 @@
 import {
-  flag, invalidOption, issuerFlaw, listOf, readOptions, rule, text, withDefault, type OptionRule, type OptionRules
+  columnName, flag, invalidOption, isName, issuerColumn, listOf, nameOf, readOptions, rule, withDefault,
+  type OptionRule, type OptionRules
 } from '@orientor/session-contract/core'
 import { defaultTableNames, tableNames, type TableNames } from './table-names.js'
 
-/** Which column of the users table holds what of a user. Names are exact, case and all. */
+/** The column of each field of a user in the users table. Names are exact, with case. */
 export interface UserColumns {
   /** The app's own id of a user, of any type. */
   readonly userId: string
   readonly email: string
   readonly firstName: string
   readonly lastName: string
-  /** What the provider says beside, as a JSON object. */
+  /** Everything else that the provider says of the user, as a JSON object. */
   readonly profile: string
   /** Whether the app lets the user in. Never written; null counts as true. */
   readonly isActive: string
@@ -18,52 +19,62 @@ export interface UserColumns {
   readonly blocked: string
   /** Never written; null counts as false. */
   readonly onboardingCompleted: string
-  /** When the row was last in step with the provider. */
+  /** The instant at which the row was last in step with the provider. */
   readonly lastSyncedAt: string
-  /** When the provider last changed the user. */
+  /** The instant of the provider's last change of the user. */
   readonly providerUpdatedAt: string
-  /** Orders what was observed of one version of the user. */
+  /** A digest that orders the observations of one version of the user. */
   readonly fingerprint: string
   readonly tokensValidFrom: string
   readonly revokedSessions: string
   readonly deletedAt: string
-  /** Grows by one with any change of what a load reads. */
+  /** A whole number that grows by one with any change of what a load reads. */
   readonly revision: string
 }
 
-/** What the users table is: options of the plugin, of migrate() and of PostgresUserStore, the same for all of them. */
+/** The description of the users table in the options of the plugin, of migrate() and of PostgresUserStore. */
 export interface UsersTableOptions {
-  /** Names of the tables, each `name` or `schema.name`; case is kept. What is left out stands in the schema of `users`. */
+  /**
+   * The names of the tables, each `name` or `schema.name`; case is kept. Those that are left out have their default
+   * names, in the schema of `users`.
+   */
   readonly tables?: Partial<TableNames>
   /** The column of the provider's id of a user (`sub` of the tokens). Default is `clerk_user_id`. */
   readonly subject?: string
   /**
-   * The column of the provider (`iss` of the tokens), or the one provider of all rows: then no row needs to name it, and
-   * users of others are unknown. Default is `issuer`.
+   * The column of the provider (`iss` of the tokens), or the one provider of all rows: then no row needs to name it,
+   * and users of others are unknown. Default is `issuer`.
    */
   readonly issuer?: string | { readonly always: string }
-  /** Which column holds what, where that is not the name it has by default. */
+  /** The columns that do not have their default names. */
   readonly columns?: Partial<UserColumns>
-  /** Columns of the app's own that the user has under `extra`, by their names. They are never written. Default is none. */
+  /**
+   * Columns of the app's own that the user has under `extra`, by their names. They are never written. Default is none.
+   */
   readonly extra?: readonly string[]
   /**
-   * What a new row needs that neither smart-sync nor the table supplies, by column: functions that are called for each user
-   * that is written, and answer at once, with a value that JSON can hold or a Date. Of a user who has a row the value is
-   * dropped. Where one throws the user is not written: a new one is refused, a known one served as stored. Default is none.
+   * Functions, by column, that supply what a new row needs and neither smart-sync nor the table does. Each is called
+   * for every user that is written, and answers at once, with a value that JSON can hold or a Date; of a user who has a
+   * row the value is dropped. Where it throws the user is not written: a new one is refused, a known one served as
+   * stored. Default is none.
    */
   readonly insert?: Readonly<Record<string, () => unknown>>
-  /** Whether a user without a row gets one. With false the app makes the rows, and a user without one is unknown. Default is true. */
+  /**
+   * Whether a user without a row gets one. With false the app makes the rows, and a user without one is unknown.
+   * Default is true.
+   */
   readonly createUsers?: boolean
   /**
-   * Triggers BEFORE UPDATE FOR EACH ROW of the users table, by name, that change no column that smart-sync reads unless the
-   * update sets it, such as one that keeps a "changed at". The triggers of smart-sync and of a bus then need not be called by
-   * every update. Default is none.
+   * Triggers BEFORE UPDATE FOR EACH ROW of the users table, by name, that change no column that smart-sync reads unless
+   * the update sets it, such as one that keeps a "changed at". The triggers of smart-sync and of a bus then need not be
+   * called by every update. Default is none.
    */
   readonly harmlessTriggers?: readonly string[]
   /**
-   * Whether an update that sets nothing of what smart-sync reads is spared the trigger that counts the revision (`UPDATE OF`),
-   * where no other trigger may change it then. PostgreSQL refuses to drop a listed column, or to alter its type, as long as
-   * the trigger is there; with false it does not, and every update pays for the call. Default is true.
+   * Whether an update that sets no column that smart-sync reads is spared the trigger that counts the revision
+   * (`UPDATE OF`), where no other trigger may change one then. PostgreSQL refuses to drop a listed column, or to alter
+   * its type, as long as the trigger is there; with false it does not, and every update pays for the call. Default is
+   * true.
    */
   readonly columnLists?: boolean
 }
@@ -93,19 +104,7 @@ export const defaultColumns: UserColumns = Object.freeze({
   revision: 'revision'
 })
 
-/** Longest name in PostgreSQL, in bytes: it cuts longer ones, which then are not what was given (NAMEDATALEN). */
-const mostNameBytes = 63
-const columnName: OptionRule<string> = rule(`the name of a column, at most ${mostNameBytes} bytes`, input => {
-  const fits = typeof input === 'string' && input !== '' && !input.includes('\0') && Buffer.byteLength(input) <= mostNameBytes
-  return fits ? input : undefined
-})
-
-const issuer: OptionRule<UsersTable['issuer']> = rule(`${columnName.must}, or { always: "https://…" }, the iss of all tokens`, input => {
-  if (typeof input !== 'object' || input === null) return columnName.accept(input)
-  const { always, ...others } = input as { readonly always?: unknown }
-  return issuerFlaw(always) === null && Object.keys(others).length === 0 ? Object.freeze({ always: always as string }) : undefined
-})
-
+const owner = '@orientor/smart-sync'
 const fields = Object.keys(defaultColumns) as ReadonlyArray<keyof UserColumns>
 
 const columns: OptionRule<UserColumns> = rule(`an object with any of ${fields.join(', ')}`, input => {
@@ -116,22 +115,20 @@ const columns: OptionRule<UserColumns> = rule(`an object with any of ${fields.jo
 
 const suppliers: OptionRule<UsersTable['insert']> = rule('an object of functions, by the names of columns', input => {
   if (typeof input !== 'object' || input === null || Array.isArray(input)) return undefined
-  const isGood = Object.entries(input).every(([name, supplier]) => columnName.accept(name) !== undefined && typeof supplier === 'function')
-  return isGood ? Object.freeze({ ...input }) as UsersTable['insert'] : undefined
+  const areSuppliers = Object.entries(input).every(([name, supplier]) => isName(name) && typeof supplier === 'function')
+  return areSuppliers ? Object.freeze({ ...input }) as UsersTable['insert'] : undefined
 })
 
-const owner = '@orientor/smart-sync'
-
-/** How the options are read. */
+/** The rules by which the options are read. */
 export const usersTableRules: OptionRules<UsersTable> = {
   tables: withDefault(tableNames, defaultTableNames),
   subject: withDefault(columnName, 'clerk_user_id'),
-  issuer: withDefault(issuer, 'issuer'),
+  issuer: withDefault(issuerColumn, 'issuer'),
   columns: withDefault(columns, defaultColumns),
   extra: withDefault(listOf(columnName), []),
   insert: withDefault(suppliers, {}),
   createUsers: withDefault(flag, true),
-  harmlessTriggers: withDefault(listOf(text), []),
+  harmlessTriggers: withDefault(listOf(nameOf('trigger')), []),
   columnLists: withDefault(flag, true)
 }
 
@@ -158,7 +155,8 @@ export function checkUsersTable (table: UsersTable): void {
   for (const names of [[...key, ...Object.values(columns)], [userId, ...Object.values(columns)], extra]) {
     const twice = names.find((name, place) => names.indexOf(name) !== place)
     if (twice !== undefined) {
-      throw invalidOption(owner, `the column ${JSON.stringify(twice)} is named twice. The rule: one column holds one thing.`)
+      throw invalidOption(owner,
+        `the column ${JSON.stringify(twice)} is named twice. The rule: one column holds one thing.`)
     }
   }
   const written = Object.keys(insert).find(name => writtenColumns(table).includes(name))
@@ -182,13 +180,20 @@ export function keyColumns ({ issuer, subject }: UsersTable): readonly string[] 
   return typeof issuer === 'string' ? [issuer, subject] : [subject]
 }
 
-/** The columns that a load reads, beside those of the key and the revision, but for when the row was last in step, which changes no user. */
+/**
+ * The columns that a load reads, beside those of the key and the revision, and without `lastSyncedAt`, which changes no
+ * user.
+ */
 export function readColumns ({ columns: { lastSyncedAt, revision, ...read }, extra }: UsersTable): readonly string[] {
   return [...new Set([...Object.values(read), ...extra])]
 }
 
-/** The columns that smart-sync writes when it inserts a user. */
+/** The fields of a user that smart-sync writes, beside the key. */
+export const writtenFields = [
+  'email', 'firstName', 'lastName', 'profile', 'blocked', 'providerUpdatedAt', 'fingerprint', 'lastSyncedAt'
+] as const
+
+/** The columns that smart-sync writes when it inserts a user: those of the key, then those of `writtenFields`. */
 export function writtenColumns (table: UsersTable): readonly string[] {
-  const { email, firstName, lastName, profile, blocked, providerUpdatedAt, fingerprint, lastSyncedAt } = table.columns
-  return [...keyColumns(table), email, firstName, lastName, profile, blocked, providerUpdatedAt, fingerprint, lastSyncedAt]
+  return [...keyColumns(table), ...writtenFields.map(field => table.columns[field])]
 }

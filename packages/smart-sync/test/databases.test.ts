@@ -1,5 +1,5 @@
 import { createIdentity, sessionHub, sessionKey, startDeadline, systemClock, type LoadRequest, type UserRecord } from '@orientor/session-contract'
-import { testDatabase } from '@orientor/test-kit'
+import { oddTypeParsers, testDatabase } from '@orientor/test-kit'
 import Fastify from 'fastify'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -169,13 +169,7 @@ t.test('where PostgreSQL does not say which text it cannot hold, one after anoth
 })
 
 t.test('nothing that the app sets for all of its process changes what the tables say', async t => {
-  const types = [16, 18, 19, 20, 21, 23, 25, 26, 114, 700, 701, 1000, 1009, 1043, 1114, 1184, 1700, 2950, 3802]
-  const kept = types.map(type => [type, pg.types.getTypeParser(type)] as const)
-  for (const type of types) pg.types.setTypeParser(type, () => ({ odd: true }))
-  t.teardown(() => {
-    for (const [type, parser] of kept) pg.types.setTypeParser(type, parser)
-    pg.defaults.binary = false
-  })
+  oddTypeParsers(t, pg)
   for (const binary of [false, true]) {
     pg.defaults.binary = binary
     const made = await world(t, {})

@@ -7,7 +7,7 @@ import { isNews, observe, type UserState } from '../src/observation.js'
 import { resolveOptions } from '../src/options.js'
 import type { SmartDatabaseSync } from '../src/smart-database-sync.js'
 import type { UsersTableOptions } from '../src/users-table.js'
-import { columnsOf, deadlineIn, issuer, one, poolOn, pools, profile, providerOf, request, storeOn, syncOn } from './fixtures/on-postgres.js'
+import { columnsOf, deadlineIn, issuer, one, poolOn, pools, profile, providerOf, recipe, request, storeOn, syncOn } from './fixtures/on-postgres.js'
 
 const base = 1_700_000_000_000
 const provider = (version: { now: number }, firstName = 'Ada') => providerOf(() => ({ kind: 'found', profile: { ...profile, firstName }, version: version.now }))
@@ -112,7 +112,7 @@ t.test('what a new row needs is supplied, in the type of its column', async t =>
   await one(sync, request('a', { given_name: 'Ada', updated_at: base }), deadlineIn(t, 5000))
   t.match((await pool.query("SELECT first_name, level FROM users WHERE clerk_user_id = 'a'")).rows, [{ first_name: 'Ada', level: 9 }], 'for a new row only')
 
-  for (const [supply, cause] of [[() => { throw new Error('no more ids') }, /no more ids/], [() => undefined, /undefined/], [() => () => {}, /function/], [() => Symbol('x'), /symbol/], [() => new Date(NaN), /Invalid/]] as const) {
+  for (const [supply, cause] of [[() => { throw new Error('no more ids') }, /no more ids/], [() => undefined, /undefined/], [() => () => {}, /function/], [() => Symbol('x'), /symbol/], [() => new Date(NaN), /Invalid/], [async () => 'late', /a promise: supply the value at once/], [async () => { throw new Error('unheard') }, /a promise/]] as const) {
     const failing = syncOn(pool, { store: storeOn(pool, undefined, { insert: { ...supplied.insert, id: supply } }) })
     const error = await one(failing, request('d'), deadlineIn(t, 5000)).then(() => null, (error: unknown) => error as Error & { code: string, cause: Error })
     t.equal(error?.code, 'ORI_SYNC_INSERT_REFUSED')
@@ -120,6 +120,51 @@ t.test('what a new row needs is supplied, in the type of its column', async t =>
     t.match(error?.cause.message, cause)
   }
   t.equal((await pool.query('SELECT FROM users')).rowCount, 3)
+})
+
+t.test('a supplier that fails spoils nobody else\'s write, and known users are served as stored', async t => {
+  let isOut = false
+  const supplied: UsersTableOptions = { insert: { id: () => { if (isOut) throw new Error('no more ids'); return crypto.randomUUID() } } }
+  const { pool, sync } = await over(t, 'CREATE TABLE users (id uuid PRIMARY KEY)', supplied)
+  const dated = (subject: string, second: number): LoadRequest => request(subject, { given_name: 'Ada', updated_at: base / 1000 + second })
+  await Promise.all(sync.load([dated('a', 0), dated('b', 0)], deadlineIn(t, 5000)))
+  isOut = true
+  const answers = await Promise.allSettled(sync.load([dated('a', 1), dated('new', 1), request('b')], deadlineIn(t, 5000)))
+  t.match(answers, [
+    { value: { kind: 'active', sync: 'failed', user: { firstName: 'Ada' } } },
+    { status: 'rejected', reason: { code: 'ORI_SYNC_INSERT_REFUSED' } },
+    { value: { kind: 'active', sync: 'skipped' } }
+  ])
+  isOut = false
+  t.match(await one(sync, dated('a', 1), deadlineIn(t, 5000)), { sync: 'performed' })
+  t.equal((await pool.query('SELECT FROM users')).rowCount, 2)
+})
+
+t.test('a column whose type changes fails no request, and loses no digit', async t => {
+  const changes: ReadonlyArray<readonly [made: string, table: UsersTableOptions, change: string]> = [
+    ['CREATE TABLE users (id bigserial PRIMARY KEY, profile_data json)', { createUsers: false }, 'ALTER TABLE users ALTER COLUMN profile_data TYPE jsonb'],
+    ['CREATE TABLE users (id bigserial PRIMARY KEY, plan text)', { insert: { plan: () => '0ab5f1c2-6d1e-4f0e-9d5b-000000000001' } }, 'ALTER TABLE users ALTER COLUMN plan TYPE uuid USING plan::uuid'],
+    ['CREATE TABLE users (id bigserial PRIMARY KEY, level text)', { insert: { level: () => 3 } }, 'ALTER TABLE users ALTER COLUMN level TYPE int USING level::int'],
+    ['CREATE TABLE users (id bigserial PRIMARY KEY, level int)', { insert: { level: () => 3 } }, 'ALTER TABLE users ALTER COLUMN level TYPE boolean USING level <> 0; ALTER TABLE users ALTER COLUMN level TYPE text']
+  ]
+  for (const [made, table, change] of changes) {
+    const { pool, sync } = await over(t, made, table)
+    const subjects = Array.from({ length: 8 }, (_, n) => `user_${n}`)
+    await pool.query('INSERT INTO users (issuer, clerk_user_id) SELECT $1, s FROM unnest($2::text[]) AS s', [issuer, subjects])
+    const dated = (second: number): LoadRequest[] => subjects.map(subject => request(subject, { given_name: `N${second}`, updated_at: base / 1000 + second }))
+    const all = async (second: number): Promise<string[]> => (await Promise.allSettled(dated(second).map(one => sync.load([one], deadlineIn(t, 5000))[0]!))).map(answer => answer.status === 'fulfilled' ? answer.value.kind : String(answer.reason))
+    t.same(new Set(await all(0)), new Set(['active']), change)
+    await pool.query(recipe.replace(/ALTER TABLE users ALTER COLUMN email.*;/, `${change};`))
+    t.same(new Set(await all(1)), new Set(['active']), change)
+    t.equal((await pool.query("SELECT FROM users WHERE first_name = 'N1'")).rowCount, 8)
+  }
+
+  const { pool, sync } = await over(t, 'CREATE TABLE users (id bigserial PRIMARY KEY, credit int, score smallint)', { extra: ['credit', 'score'] })
+  await pool.query('INSERT INTO users (issuer, clerk_user_id, credit, score) VALUES ($1, \'user_a\', 7, 7)', [issuer])
+  t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { user: { extra: { credit: 7, score: 7 } } })
+  await pool.query(recipe.replace(/ALTER TABLE users ALTER COLUMN email.*;/, 'ALTER TABLE users ALTER COLUMN credit TYPE bigint; ALTER TABLE users ALTER COLUMN score TYPE numeric;'))
+  await pool.query("UPDATE users SET credit = 9007199254740993, score = '0.1234567890123456789'")
+  t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { user: { extra: { credit: '9007199254740993', score: '0.1234567890123456789' } } })
 })
 
 t.test('where the app inserts, users without a row are unknown, and those with one are kept in step', async t => {

@@ -563,6 +563,24 @@ t.test('smart sync on PostgreSQL', t => {
     t.equal((await pool.query('SELECT revision FROM users')).rows[0].revision, '1')
   })
 
+  t.test('a row that the table does not take any more spoils nobody else\'s note, nor login', async t => {
+    for (const [what, harm] of Object.entries({
+      'a constraint that came later': "ALTER TABLE users ADD CHECK (first_name <> 'legacy') NOT VALID",
+      'a trigger that refuses': "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.first_name = 'legacy' THEN RAISE 'frozen'; END IF; RETURN NEW; END $$; CREATE TRIGGER frozen BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()",
+      'a division by zero in a trigger': "CREATE FUNCTION divide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.first_name = 'legacy' THEN PERFORM 1 / 0; END IF; RETURN NEW; END $$; CREATE TRIGGER divided BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION divide()"
+    })) {
+      const { pool } = await pools(t)
+      await migrate({ pool })
+      await pool.query('INSERT INTO users (issuer, clerk_user_id, first_name, clerk_updated_at, clerk_fingerprint) SELECT $1, \'user_\' || n, CASE n WHEN 3 THEN \'legacy\' ELSE \'Ada\' END, \'2023-11-14T22:13:20Z\', \'1\' || repeat(\'f\', 64) FROM generate_series(1, 7) AS n', [issuer])
+      await pool.query(harm)
+      const provider = providerOf(() => ({ kind: 'found', profile, version: 1_600_000_000_000 }))
+      const sync = syncOn(pool, { provider })
+      const records = await Promise.all(sync.load([...Array.from({ length: 7 }, (_, n) => request(`user_${n + 1}`)), request('new')], deadlineIn(t, 5000)))
+      t.same(new Set(records.map(({ kind }) => kind)), new Set(['active']), what)
+      t.same((await pool.query('SELECT clerk_user_id FROM users WHERE last_clerk_sync IS NULL')).rows, [{ clerk_user_id: 'user_3' }])
+    }
+  })
+
   t.test('a row without a timestamp is in step after the first token, or answer of the provider, that dates the user', async t => {
     const { pool, counted } = await pools(t)
     await migrate({ pool })

@@ -120,7 +120,7 @@ t.test('updates that set nothing of what a load reads do not call the trigger, u
 
 t.test('a function that somebody else put in the place of ours is not taken for it, at the first migration or later', async t => {
   const { pool, url } = await pools(t)
-  await pool.query(`CREATE TABLE users (id bigserial PRIMARY KEY); CREATE ROLE mallory LOGIN PASSWORD 'mallory'; GRANT CREATE, USAGE ON SCHEMA public TO mallory`)
+  await pool.query('CREATE TABLE users (id bigserial PRIMARY KEY); CREATE ROLE mallory LOGIN PASSWORD \'mallory\'; GRANT CREATE, USAGE ON SCHEMA public TO mallory')
   const account = new URL(url)
   account.username = account.password = 'mallory'
   const mallory = poolOn(t, account.href)

@@ -1,6 +1,7 @@
 export { makeCertificate, type Authority, type Certificate, type CertificateOptions } from './certificates.js'
 export { freePort } from './free-port.js'
 export { ManualClock } from './manual-clock.js'
+export { oddTypeParsers } from './odd-type-parsers.js'
 export { startPgBouncer, withoutPgBouncer } from './pgbouncer.js'
 export { PostgresFaults, postgresFaults, type Backend, type BackendFilter, type CountedFault, type Fault } from './postgres/postgres-faults.js'
 export { PostgresServer, startPostgres, type PostgresOptions } from './postgres/postgres-server.js'

@@ -2,15 +2,20 @@ import pg from 'pg'
 import { readConnection, type ConnectionReading } from '@orientor/session-contract/core'
 import { UnusableConnection } from './unusable-connection.js'
 
-/** What a configuration says: what is given beside a connection string counts. */
+/** node-postgres keeps what it made of a configuration here, outside of its types. */
+type Parsed = pg.Client & { readonly connectionParameters: object }
+
+/** Reads a client configuration; what is given beside a connection string counts. */
 export function readClientConfig (connection: pg.ClientConfig): ConnectionReading {
-  return readConnection({ ...connection }, connectionString => (new pg.Client({ connectionString }) as pg.Client & { readonly connectionParameters: object }).connectionParameters)
+  return readConnection({ ...connection }, connectionString => {
+    return (new pg.Client({ connectionString }) as Parsed).connectionParameters
+  })
 }
 
 /**
  * A configuration without a connection string in it. The files that the string names are read anew each time.
  *
- * @throws UnusableConnection
+ * @throws UnusableConnection when the string breaks a rule, or a file that it names cannot be read
  */
 export function clientConfig (connection: pg.ClientConfig): pg.ClientConfig {
   const reading = readClientConfig(connection)

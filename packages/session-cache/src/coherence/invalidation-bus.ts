@@ -6,7 +6,7 @@ export interface BusStatus {
   readonly trusted: boolean
   /** Why it is or is not, in one plain sentence; holds no secret. */
   readonly reason: string
-  /** What an operator can do about it, where the bus is not trusted and the reason does not say. */
+  /** The step by which an operator can mend it, where the bus is not trusted and the reason does not say. */
   readonly remedy?: string
   /** Instances that listen now, this one included; null when nobody can tell. */
   readonly instances: number | null

@@ -1,6 +1,6 @@
 /** A table that is looked for. */
 export interface SoughtTable {
-  /** Where it is looked for, in this order; null: in the schemas of the search path. */
+  /** The schemas where it is looked for, in this order; null: those of the search path. */
   readonly schemas: readonly string[] | null
   readonly name: string
 }
@@ -18,7 +18,7 @@ export interface ColumnFacts {
 
 /** A table, as the catalogue describes it. */
 export interface TableFacts {
-  /** Which of the tables that were looked for, from 0. */
+  /** Its place among the tables that were looked for, from 0. */
   readonly place: number
   readonly schema: string
   /** `r`: a table, `p`: one with partitions; `v`, `m`, `f` and others: something else. */
@@ -31,7 +31,7 @@ export interface TableFacts {
   readonly unique: ReadonlyArray<readonly string[]>
 }
 
-/** What a statement of tableFactsSql takes: its one value. */
+/** The one value of tableFactsSql. */
 export function soughtTables (tables: readonly SoughtTable[]): string {
   return JSON.stringify(tables.map(({ schemas, name }) => ({ schemas, name })))
 }

@@ -1,28 +1,28 @@
 import { createHash } from 'node:crypto'
-import { invalidOption, quotedName } from '@orientor/session-contract/core'
+import { extraField, extraSql, instantMsSql, invalidOption, quotedName } from '@orientor/session-contract/core'
 import type { ColumnFacts, TableFacts } from '../sql/table-facts.js'
 import { owner, type TableSourceConfig } from './table-source-options.js'
 
-/** How users are read from a table, as the table is now. */
+/** The statement that reads users from a table, as the table is now. */
 export interface TablePlan {
-  /** Name under which connections prepare the statement. */
+  /** The name under which connections prepare the statement. */
   readonly name: string
   /**
-   * Takes the subjects and, where the issuer is a column, the issuers: lists of the same length. Answers with the
-   * fields of a user by their names, those of `extra` by extraField(), and `subject` and `issuer`.
+   * SQL that takes the subjects and, where the issuer is a column, the issuers: lists of the same length. Answers with
+   * the fields of a user by their names, those of `extra` by extraField(), and `subject` and `issuer`.
    */
   readonly text: string
-  /** Whether the column of the subject can hold this text; another is nobody's, and would fail the whole statement. */
+  /** Whether the column of the subject can hold this text; another names no user, and would fail the statement. */
   readonly accepts: (subject: string) => boolean
 }
 
-/** How a column is read. */
+/** The way in which a column is read. */
 type Kind = 'text' | 'flag' | 'isThere' | 'instant' | 'json' | 'number' | 'extra'
 
 interface Selected {
-  /** The name in the answer. */
+  /** Its name in the answer. */
   readonly field: string
-  /** Which option names the column, for messages. */
+  /** The option that names the column, for messages. */
   readonly option: string
   readonly column: string
   readonly kind: Kind
@@ -42,7 +42,7 @@ const kinds: Readonly<Record<keyof TableSourceConfig['columns'], Kind>> = {
   revision: 'number'
 }
 
-/** What a column of a kind must be of. A kind that is left out takes any type. */
+/** The types that a column of a kind may have, by their names in `pg_type`. A kind that is left out takes any. */
 const typesOf: Readonly<Partial<Record<Kind, readonly string[]>>> = {
   flag: ['bool'],
   instant: ['timestamptz', 'timestamp'],
@@ -50,25 +50,17 @@ const typesOf: Readonly<Partial<Record<Kind, readonly string[]>>> = {
   number: ['int2', 'int4', 'int8']
 }
 
-/** Numbers that JavaScript cannot hold exactly: they stay text. */
-const inexact: readonly string[] = ['int8', 'numeric']
-
 const texts: readonly string[] = ['text', 'varchar', 'bpchar', 'citext']
 
 /**
- * Which subjects a column of a type can hold, in the one spelling in which PostgreSQL gives them back: another spelling
- * would be another subject. Text types hold any.
+ * Tests, by type, whether a column can hold a subject in the one spelling in which PostgreSQL gives it back: another
+ * spelling would be another subject. Text types hold any.
  */
 const spellings: Readonly<Record<string, (subject: string) => boolean>> = {
   uuid: subject => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(subject),
   int2: wholeNumber(16),
   int4: wholeNumber(32),
   int8: wholeNumber(64)
-}
-
-/** The name of a column of `extra` in the answer. */
-export function extraField (place: number): string {
-  return `extra_${place}`
 }
 
 /** The columns of a table that are read, beside those of the key, each once. */
@@ -159,12 +151,12 @@ function select (config: TableSourceConfig, facts: TableFacts, read: readonly Se
   return `SELECT ${fields.join(', ')} FROM ${keys} JOIN ${table} AS u ON ${isAsked}`
 }
 
-/** As text, so that it is the same where the app has results come in binary (`pg.defaults`). */
+/** SQL for a column, as text, so that it is the same where the app has results come in binary (`pg.defaults`). */
 function expression (kind: Kind, { name, typeName }: ColumnFacts): string {
   const column = `u.${quotedName(name)}`
   if (kind === 'isThere') return `(${column} IS NOT NULL)::text`
-  if (kind === 'instant') return `pg_catalog.floor(extract(epoch FROM ${column}) * 1000)::text`
-  if (kind === 'extra') return `pg_catalog.to_json(${column}${inexact.includes(typeName) ? '::text' : ''})::text`
+  if (kind === 'instant') return `${instantMsSql(column)}::text`
+  if (kind === 'extra') return `${extraSql(column, typeName)}::text`
   return `${column}::text`
 }
 
@@ -182,7 +174,7 @@ function tableName ({ schema, table }: TableSourceConfig): string {
   return [...(schema === null ? [] : [schema]), table].map(quotedName).join('.')
 }
 
-/** What may be meant where there is no such table. */
+/** The end of the sentence about a table that does not exist: how it may be meant. */
 function hintAt ({ schema, table }: TableSourceConfig): string {
   if (schema !== null) return ''
   const [first, ...rest] = table.split('.')

@@ -1,10 +1,9 @@
 import {
-  clockObject, describe, invalidOption, issuerFlaw, listOf, objectWith, optional, readOptions, rule, systemClock,
-  withDefault, type Clock, type OptionRule, type OptionRules, type PoolLike
+  clockObject, columnName, columnOr, describe, invalidOption, issuerColumn, listOf, nameOf, objectWith, optional,
+  readOptions, rule, systemClock, withDefault, type Clock, type OptionRule, type OptionRules, type PoolLike
 } from '@orientor/session-contract/core'
-import { isName, mostNameBytes } from '../sql/name.js'
 
-/** Which column holds what of a user. What is left out is null, or the constant that is named. Names are exact. */
+/** The column of each field of a user. A field that is left out is null, or its default. Names are exact, with case. */
 export interface TableColumns {
   /** The user's id: any type, read as text. */
   readonly userId: string
@@ -17,13 +16,13 @@ export interface TableColumns {
   readonly onboardingCompleted?: string | { readonly always: boolean }
   /** A column of JSON objects that the provider's profile is kept in. */
   readonly profile?: string
-  /** When the provider last changed the user: a timestamp; without time zone it is read as UTC. */
+  /** The timestamp of the provider's last change of the user; without time zone it is read as UTC. */
   readonly providerUpdatedAt?: string
-  /** From when the user's tokens count, likewise: those issued in or before that second are refused. */
+  /** A timestamp likewise: tokens of the user that were issued in or before that second are refused. */
   readonly tokensValidFrom?: string
   /** A column that is not null once the user was deleted. */
   readonly deletedAt?: string
-  /** A whole number that grows with every change of the row, by whomever. */
+  /** A whole number that grows with every change of the row, also with one that the app does not make. */
   readonly revision?: string
 }
 
@@ -50,7 +49,7 @@ export interface TableSourceOptions {
   readonly harmlessTriggers?: readonly string[]
   /** The `pg` pool. Default is that of the scope, `fastify.pg`, taken when the server becomes ready. */
   readonly pool?: PoolLike
-  /** Time. Default is the clock of the process. */
+  /** The clock that deadlines are measured by. Default is the clock of the process. */
   readonly clock?: Clock
 }
 
@@ -65,31 +64,14 @@ export interface TableSourceConfig extends Required<Omit<TableSourceOptions, 'sc
   readonly pool: PoolLike | null
 }
 
-/** For messages. */
+/** The name of tableSource() in messages. */
 export const owner = '@orientor/session-cache/postgres: tableSource()'
 
 type Input = { readonly [K in keyof TableSourceOptions]-?: TableSourceOptions[K] | undefined }
 type ColumnsInput = { readonly [K in keyof TableColumns]-?: TableColumns[K] | undefined }
 
-const nameOf = (what: string): OptionRule<string> => {
-  return rule(`the name of a ${what}, at most ${mostNameBytes} bytes`, input => isName(input) ? input : undefined)
-}
-const columnName = nameOf('column')
-
-type ColumnOr<T> = OptionRule<string | { readonly always: T }>
-
-function columnOr<T> (constant: string, accepts: (always: unknown) => always is T): ColumnOr<T> {
-  return rule(`${columnName.must}, or ${constant}`, input => {
-    if (isName(input)) return input
-    if (typeof input !== 'object' || input === null || Object.keys(input).join() !== 'always') return undefined
-    const { always } = input as { readonly always: unknown }
-    return accepts(always) ? Object.freeze({ always }) : undefined
-  })
-}
-
 const always = Object.freeze({ always: true })
 const isBoolean = (input: unknown): input is boolean => typeof input === 'boolean'
-const isIssuer = (input: unknown): input is string => issuerFlaw(input) === null
 
 const columnRules: OptionRules<ColumnsInput> = {
   userId: columnName,
@@ -119,7 +101,7 @@ const rules: OptionRules<Omit<Input, 'columns'> & { readonly columns: Columns }>
   schema: optional(nameOf('schema')),
   table: nameOf('table'),
   subject: columnName,
-  issuer: columnOr('{ always: "https://…" }, the iss of all tokens', isIssuer),
+  issuer: issuerColumn,
   columns,
   extra: withDefault(listOf(columnName), []),
   harmlessTriggers: withDefault(listOf(nameOf('trigger')), []),

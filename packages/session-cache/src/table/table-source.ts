@@ -1,27 +1,27 @@
 import {
-  asSent, databaseFailureOf, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames, withinDeadline,
+  databaseFailureOf, readInHalves, sendStatement, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames,
   Withdrawals, type Deadline, type LoadRequest, type PoolLike, type SessionKey, type SourceLog, type SourceScope,
-  type UserRecord, type UserSource, type WatchedTable
+  type TextRow, type UserRecord, type UserSource, type WatchedTable
 } from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
 import { soughtTables, tableFactsOf, tableFactsSql } from '../sql/table-facts.js'
 import { planOf, readColumns, type TablePlan } from './table-plan.js'
-import { recordOfRow, type TableRow } from './table-row.js'
+import { recordOfRow } from './table-row.js'
 import { resolveTableOptions, type TableSourceConfig, type TableSourceOptions } from './table-source-options.js'
 
-/** How long a start waits for the database, in milliseconds: below the 10 s that Fastify gives a hook. */
+/** The longest that a start waits for the database, in milliseconds: below the 10 s that Fastify gives a hook. */
 const startPatienceMs = 3000
 const what = 'The table of users'
 const reading = 'to read users'
-const nobody: UserRecord = Object.freeze({ kind: 'unknown', revision: 0 })
+const unknownUser: UserRecord = Object.freeze({ kind: 'unknown', revision: 0 })
 
 /**
  * A table of one's own as the source of users: reads only, changes nothing, and needs no migration. The options are
  * held against the table when the server becomes ready.
  *
- * A batch is one prepared statement. A user is whom the row names byte by byte, also where the database takes other
- * spellings for equal (citext, a collation that ignores case); a text that the column of the subject cannot hold names
- * nobody. While the database is not to be had loads reject with SourceUnavailable.
+ * A batch is one prepared statement. A row is the user whom it names byte by byte, also where the database takes other
+ * spellings for equal (citext, a collation that ignores case); a text that the column of the subject cannot hold is an
+ * unknown user. While the database cannot be reached, or refuses, loads reject with SourceUnavailable.
  *
  * @throws ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received
  */
@@ -39,7 +39,7 @@ class TableSource implements UserSource {
   #withdrawals: Withdrawals | null = null
   #plan: TablePlan | null = null
   readonly #names = new StatementNames()
-  #knowsStrangers = false
+  #hasWarned = false
 
   constructor (config: TableSourceConfig) {
     this.#config = config
@@ -60,10 +60,10 @@ class TableSource implements UserSource {
   async ready (): Promise<void> {
     const deadline = startDeadline(this.#config.clock, startPatienceMs)
     try {
-      // Nobody is asked for: a role that may not read the table is told before a user is kept out.
+      // Asks for no user: a role that may not read the table is told before a user is kept out.
       await this.#ask(await this.#planned(deadline), [], deadline)
     } catch (error) {
-      // It is looked at with the first load, then.
+      // Then the first load looks at the table.
       if (!(error instanceof SourceUnavailable)) throw error
     } finally {
       deadline.release()
@@ -72,7 +72,7 @@ class TableSource implements UserSource {
 
   load (batch: readonly LoadRequest[], deadline: Deadline): ReadonlyArray<Promise<UserRecord>> {
     const records = this.#read(batch, deadline)
-    return batch.map(async ({ key }) => (await records).get(key) ?? nobody)
+    return batch.map(async ({ key }) => (await records).get(key) ?? unknownUser)
   }
 
   async #read (batch: readonly LoadRequest[], deadline: Deadline): Promise<Found> {
@@ -110,45 +110,33 @@ class TableSource implements UserSource {
     }))
   }
 
-  /**
-   * Sends the statement. A text that the database cannot hold, such as a letter that its encoding lacks, fails it: then
-   * each half is asked for by itself, until that one stands alone, and is nobody's.
-   */
-  async #ask (plan: TablePlan, asked: readonly LoadRequest[], deadline: Deadline): Promise<readonly TableRow[]> {
-    const subjects = asked.map(({ subject }) => subject)
-    const issuers = asked.map(({ issuer }) => issuer)
-    try {
+  /** Sends the statement; a user whose key the database cannot hold has no row. */
+  async #ask (plan: TablePlan, asked: readonly LoadRequest[], deadline: Deadline): Promise<readonly TextRow[]> {
+    const read = async (some: readonly LoadRequest[]): Promise<readonly TextRow[]> => {
+      const subjects = some.map(({ subject }) => subject)
+      const issuers = some.map(({ issuer }) => issuer)
       const values = typeof this.#config.issuer === 'string' ? [subjects, issuers] : [subjects]
       return await this.#send(plan.text, values, deadline, plan.name)
-    } catch (error) {
-      if (!isUnholdable(error)) throw error
-      if (asked.length <= 1) return []
-      const middle = Math.ceil(asked.length / 2)
-      const first = await this.#ask(plan, asked.slice(0, middle), deadline)
-      return [...first, ...await this.#ask(plan, asked.slice(middle), deadline)]
     }
+    return await readInHalves(asked, read, isUnholdable)
   }
 
   #isOurs (issuer: string): boolean {
     const { issuer: ours, table } = this.#config
     if (typeof ours === 'string' || ours.always === issuer) return true
-    if (!this.#knowsStrangers) {
-      this.#knowsStrangers = true
+    if (!this.#hasWarned) {
+      this.#hasWarned = true
       this.#log?.warn({ issuer, expected: ours.always, table }, 'tableSource(): a token of another issuer than the ' +
         'table has, whose users are unknown here. Compare the option "issuer" with the iss of your tokens')
     }
     return false
   }
 
-  async #send (text: string, values: unknown[], deadline: Deadline, name?: string): Promise<readonly TableRow[]> {
+  async #send (text: string, values: unknown[], deadline: Deadline, name?: string): Promise<readonly TextRow[]> {
     const pool = this.#pool
     if (pool === null) throw new errors.NoPool()
-    const send = async (named: { readonly name?: string }): Promise<readonly TableRow[]> => {
-      const leftMs = Math.ceil(deadline.atMs - this.#config.clock.monotonic())
-      if (leftMs <= 0 || deadline.signal.aborted) throw new SourceUnavailable(`${what} was not asked: no time is left`)
-      const config = { ...named, text, values, types: asSent, query_timeout: leftMs }
-      const sent = pool.query({ ...config, deadline, idempotent: true })
-      return (await withinDeadline(sent, deadline, what)).rows as readonly TableRow[]
+    const send = async (named: { readonly name?: string }): Promise<readonly TextRow[]> => {
+      return await sendStatement(() => pool, { ...named, text, values }, deadline, this.#config.clock, what)
     }
     try {
       const rows = await (name === undefined ? send({}) : this.#names.send(name, send))
@@ -158,7 +146,8 @@ class TableSource implements UserSource {
       const unavailable = sourceFailureOf(error)
       this.#withdrawals?.failed(reading, unavailable)
       if (unavailable !== null) throw unavailable
-      if (databaseFailureOf(error) === 'aborted') throw new SourceUnavailable('A statement was aborted', { cause: error })
+      const isAborted = databaseFailureOf(error) === 'aborted'
+      if (isAborted) throw new SourceUnavailable('A statement was aborted', { cause: error })
       throw new errors.StatementRefused({ cause: error })
     }
   }

@@ -11,7 +11,9 @@ export function keyValues (keys: readonly UserKey[]): string[][] {
   return [keys.map(({ issuer }) => issuer), keys.map(({ subject }) => subject)]
 }
 
-/** SQL for whether the row called `row` is that of the key called `key`, which has the columns `issuer` and `subject`. */
+/**
+ * SQL for whether the row called `row` is that of the key called `key`, which has the columns `issuer` and `subject`.
+ */
 export function isRowOf (table: UsersTable, row: string, key: string): string {
   const { issuer, subject } = table
   const same = `${row}.${quotedName(subject)} = ${key}.subject`
@@ -19,21 +21,23 @@ export function isRowOf (table: UsersTable, row: string, key: string): string {
 }
 
 /**
- * SQL for a part of a key as it is written: `text`, and a letter more where it is longer than its column takes. PostgreSQL refuses a text that is too long (22001), but
- * for one that is so by blanks alone: that it cuts in silence ("Character Types"), and the key would be another user's.
+ * SQL for the subject of the row called `o` as it is written: with a letter more where it is longer than its column
+ * takes. PostgreSQL refuses a text that is too long (22001), but for one that is so by blanks alone: that it cuts in
+ * silence ("Character Types"), and the subject would be another user's. An issuer holds no blanks.
  */
-export function writtenPart ({ tables }: UsersTable, column: string, text: string): string {
+export function writtenSubject ({ tables, subject }: UsersTable): string {
   // The length of a domain's column is said by the domain.
-  const most = `(
+  const maxLength = `(
     WITH RECURSIVE below AS (
       SELECT a.atttypid AS oid, a.atttypmod AS typmod FROM pg_catalog.pg_attribute AS a
-      WHERE a.attrelid = pg_catalog.to_regclass(${sqlLiteral(quotedTable(tables.users))}) AND a.attname = ${sqlLiteral(column)}
+      WHERE a.attrelid = pg_catalog.to_regclass(${sqlLiteral(quotedTable(tables.users))})
+        AND a.attname = ${sqlLiteral(subject)}
       UNION ALL
       SELECT d.typbasetype, d.typtypmod FROM below JOIN pg_catalog.pg_type AS d ON d.oid = below.oid WHERE d.typtype = 'd'
     )
     SELECT min(below.typmod) - 4 FROM below WHERE below.typmod > 4
   )`
-  return `CASE WHEN length(${text}) > ${most} THEN ${text} || '.' ELSE ${text} END`
+  return `CASE WHEN length(o.subject) > ${maxLength} THEN o.subject || '.' ELSE o.subject END`
 }
 
 /** The columns of the key, as they stand in a list. */

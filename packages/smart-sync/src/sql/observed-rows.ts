@@ -1,16 +1,21 @@
 import { quotedName } from '@orientor/session-contract/core'
 import type { Observation } from '../observation.js'
-import type { UsersTable } from '../users-table.js'
+import type { UsersTable, writtenFields } from '../users-table.js'
 
-/** Observations as rows called `o`, for a FROM clause: `$1` to `$9`; `more` are lists of text from `$11` on, by the names of their columns. */
+/**
+ * SQL for observations as rows called `o`, for a FROM clause: `$1` to `$9`.
+ *
+ * @param more - columns of text beside them, by name: `$11` and on
+ */
 export function observedRows (more: readonly string[] = []): string {
   const lists = more.map((_, index) => `, $${index + 11}::text[]`).join('')
   const names = more.map(name => `, ${name}`).join('')
-  return `unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::timestamptz[], $9::text[]${lists})
-  WITH ORDINALITY AS o(issuer, subject, email, first_name, last_name, profile, blocked, updated_at, fingerprint${names}, place)`
+  return `unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[],
+    $8::timestamptz[], $9::text[]${lists}) WITH ORDINALITY
+  AS o(issuer, subject, email, first_name, last_name, profile, blocked, updated_at, fingerprint${names}, place)`
 }
 
-/** The values of observedRows(), and as `$10` when they were compared with the provider. */
+/** The values of observedRows(), and as `$10` the instant at which they were compared with the provider. */
 export function observedValues (observations: readonly Observation[], syncedAtMs: number | null): unknown[] {
   return [
     observations.map(({ issuer }) => issuer),
@@ -26,27 +31,19 @@ export function observedValues (observations: readonly Observation[], syncedAtMs
   ]
 }
 
-/** What is written into the row called `u`, by the field of a user: SQL for the incoming value. */
-export interface Incoming {
-  readonly email: string
-  readonly firstName: string
-  readonly lastName: string
-  readonly profile: string
-  readonly blocked: string
-  readonly providerUpdatedAt: string
-  readonly fingerprint: string
-  readonly lastSyncedAt: string
-}
+/** SQL for the values that are written into the row called `u`, by the field of a user. */
+export type Incoming = Readonly<Record<typeof writtenFields[number], string>>
 
 /**
- * SQL for what an UPDATE of the row called `u` sets. An observation whose fingerprint begins with 0 is partial: what it leaves null is kept, and so is
- * the provider's bar.
+ * SQL for the assignments of an UPDATE of the row called `u`. An observation whose fingerprint begins with 0 is
+ * partial: what it leaves null is kept, and so is the provider's bar.
  */
 export function assignments ({ columns }: UsersTable, incoming: Incoming): string {
   const of = (field: keyof Incoming): string => quotedName(columns[field])
   const isComplete = `${incoming.fingerprint} LIKE '1%'`
   const kept = (field: 'email' | 'firstName' | 'lastName' | 'profile'): string => {
-    return `${of(field)} = CASE WHEN ${isComplete} THEN ${incoming[field]} ELSE coalesce(${incoming[field]}, u.${of(field)}) END`
+    const partial = `coalesce(${incoming[field]}, u.${of(field)})`
+    return `${of(field)} = CASE WHEN ${isComplete} THEN ${incoming[field]} ELSE ${partial} END`
   }
   return [
     kept('email'), kept('firstName'), kept('lastName'), kept('profile'),

@@ -6,7 +6,10 @@ export interface Statement {
   readonly text: string
 }
 
-/** Names a statement by what it does and by its text, so that two sets of tables on one pool do not meet under one name. */
+/**
+ * Names a statement by what it does and by its text, so that two sets of tables on one pool do not meet under one
+ * name.
+ */
 export function statement (purpose: string, text: string): Statement {
   return { name: `smart_sync_${purpose}_${createHash('sha256').update(text).digest('hex').slice(0, 12)}`, text }
 }

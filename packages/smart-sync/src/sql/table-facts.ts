@@ -7,25 +7,29 @@ export interface ColumnFacts {
   readonly name: string
   /** Its type as PostgreSQL writes it, such as `character varying(20)`, or the domain. */
   readonly type: string
-  /** The type below all domains, by its name in `pg_type`. */
+  /** The type below all domains, without length, as it stands in a cast. */
+  readonly baseType: string
+  /** The same, by its name in `pg_type`. */
   readonly typeName: string
   /** Whether null is refused, by the column or by a domain that is its type. */
   readonly notNull: boolean
   /** Whether it is the domain that refuses null. */
   readonly isDomainNotNull: boolean
-  /** Whether an INSERT that does not name it gets a value: by a default of the column or its domain, or as an identity. */
+  /**
+   * Whether an INSERT that does not name it gets a value: by a default of the column or its domain, or as an identity.
+   */
   readonly hasDefault: boolean
   /** `a`: GENERATED ALWAYS AS IDENTITY, `d`: BY DEFAULT, empty: none. */
   readonly identity: string
   /** `s`: computed and stored, `v`: computed when it is read, empty: neither. */
   readonly generated: string
-  /** What it is computed from. */
+  /** The columns that it is computed from. */
   readonly bases: readonly string[]
   /** Whether its collation tells any two different texts apart. */
   readonly isDeterministic: boolean
   /** Most characters that it takes; null: no limit. */
   readonly maxLength: number | null
-  /** What the role may do with it, of SELECT, INSERT and UPDATE. */
+  /** The privileges that the role has on it, of SELECT, INSERT and UPDATE. */
   readonly granted: readonly string[]
 }
 
@@ -40,8 +44,17 @@ export interface RevisionTriggerFacts {
   /** Its column list; empty: any update calls it. */
   readonly columns: readonly string[]
   readonly body: string
-  /** What was noted on it: JSON as text. */
+  /** The note on it (its comment): JSON as text. */
   readonly note: string | null
+}
+
+/** A unique index, as the catalogue describes it. */
+export interface UniqueFacts {
+  readonly columns: readonly string[]
+  /** Whether each row is checked at once: the constraint is not deferrable. */
+  readonly isImmediate: boolean
+  /** Whether its collations tell any two different texts apart. */
+  readonly isDeterministic: boolean
 }
 
 /** The users table, as the catalogue describes it. */
@@ -49,9 +62,9 @@ export interface TableFacts {
   /** `r`: a table, `p`: one with partitions. */
   readonly kind: string
   readonly columns: readonly ColumnFacts[]
-  /** The columns of each unique index that ON CONFLICT can go by: valid, without a condition, over nothing but columns. */
-  readonly unique: ReadonlyArray<{ readonly columns: readonly string[], readonly isImmediate: boolean, readonly isDeterministic: boolean }>
-  /** Sequences that defaults of its columns draw from and the role may not, by the names of the columns. */
+  /** The unique indexes that ON CONFLICT can go by: valid, without a condition, over nothing but columns. */
+  readonly unique: readonly UniqueFacts[]
+  /** The sequences that defaults of its columns draw from and the role may not, by the names of the columns. */
   readonly lockedSequences: Readonly<Record<string, string>>
   /** Whether the role may read the users that were deleted; true where that table is not there yet. */
   readonly readsTombstones: boolean
@@ -59,7 +72,7 @@ export interface TableFacts {
   readonly hidden: readonly string[]
   /** Enabled triggers BEFORE INSERT FOR EACH ROW. */
   readonly beforeInsert: readonly string[]
-  /** Enabled triggers BEFORE UPDATE FOR EACH ROW of the table and its partitions, without the one that counts the revision. */
+  /** Enabled triggers BEFORE UPDATE FOR EACH ROW of the table and its partitions, but for that of the revision. */
   readonly beforeUpdate: readonly string[]
   readonly revisionTrigger: RevisionTriggerFacts | null
 }
@@ -67,7 +80,8 @@ export interface TableFacts {
 /** SQL for the rows of policies that apply to the role for a command. */
 function policies (permissive: boolean): string {
   const isTrue = (expression: string): string => `pg_catalog.pg_get_expr(${expression}, p.polrelid) = 'true'`
-  const lets = `(v.cmd = 'a' OR ${isTrue('p.polqual')}) AND (v.cmd = 'r' OR ${isTrue('coalesce(p.polwithcheck, p.polqual)')})`
+  const letsRead = `(v.cmd = 'a' OR ${isTrue('p.polqual')})`
+  const lets = `${letsRead} AND (v.cmd = 'r' OR ${isTrue('coalesce(p.polwithcheck, p.polqual)')})`
   return `SELECT FROM pg_catalog.pg_policy AS p
       WHERE p.polrelid = c.oid AND p.polcmd IN ('*', v.cmd) AND p.polpermissive = ${permissive}
         AND EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE r = 0 OR pg_catalog.pg_has_role(r, 'USAGE'))
@@ -75,8 +89,8 @@ function policies (permissive: boolean): string {
 }
 
 /**
- * SQL that describes the users table in the column `facts`, JSON as text; takes factsValues(). No row: there is no such table. Reads the catalogue only, which
- * needs no right.
+ * SQL that describes the users table in the column `facts`, JSON as text; takes factsValues(). No row: there is no such
+ * table. Reads the catalogue only, which needs no right.
  */
 export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
   'kind', c.relkind,
@@ -84,6 +98,7 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
     SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', a.attname,
       'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
+      'baseType', pg_catalog.format_type(b.oid, -1),
       'typeName', t.typname,
       'notNull', a.attnotnull OR b.refuses_null,
       'isDomainNotNull', b.refuses_null,
@@ -93,14 +108,18 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
       'bases', ARRAY(
         SELECT DISTINCT s.attname FROM pg_catalog.pg_attrdef AS e
         JOIN pg_catalog.pg_depend AS x ON x.classid = 'pg_catalog.pg_attrdef'::regclass AND x.objid = e.oid
-          AND x.refclassid = 'pg_catalog.pg_class'::regclass AND x.refobjid = c.oid AND x.refobjsubid NOT IN (0, a.attnum)
+          AND x.refclassid = 'pg_catalog.pg_class'::regclass AND x.refobjid = c.oid
+          AND x.refobjsubid NOT IN (0, a.attnum)
         JOIN pg_catalog.pg_attribute AS s ON s.attrelid = c.oid AND s.attnum = x.refobjsubid
         WHERE a.attgenerated <> '' AND e.adrelid = c.oid AND e.adnum = a.attnum
       ),
-      'isDeterministic', NOT EXISTS (SELECT FROM pg_catalog.pg_collation AS l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic),
+      'isDeterministic', NOT EXISTS (
+        SELECT FROM pg_catalog.pg_collation AS l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic
+      ),
       'maxLength', CASE WHEN t.typname IN ('varchar', 'bpchar') AND b.typmod > 4 THEN b.typmod - 4 END,
       'granted', ARRAY(
-        SELECT v.privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS v(privilege) WHERE pg_catalog.has_column_privilege(c.oid, a.attnum, v.privilege)
+        SELECT v.privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS v(privilege)
+        WHERE pg_catalog.has_column_privilege(c.oid, a.attnum, v.privilege)
       )
     ) ORDER BY a.attnum)
     FROM pg_catalog.pg_attribute AS a
@@ -128,7 +147,8 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
       ),
       'isImmediate', x.indimmediate,
       'isDeterministic', NOT EXISTS (
-        SELECT FROM unnest(x.indcollation) AS k(oid) JOIN pg_catalog.pg_collation AS l ON l.oid = k.oid WHERE NOT l.collisdeterministic
+        SELECT FROM unnest(x.indcollation) AS k(oid) JOIN pg_catalog.pg_collation AS l ON l.oid = k.oid
+        WHERE NOT l.collisdeterministic
       )
     )
     FROM pg_catalog.pg_index AS x
@@ -144,10 +164,12 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
   'readsTombstones', coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass($3), 'SELECT'), true),
   'hidden', ARRAY(
     SELECT v.name FROM (VALUES ('SELECT', 'r'), ('INSERT', 'a'), ('UPDATE', 'w')) AS v(name, cmd)
-    WHERE pg_catalog.row_security_active(c.oid) AND (NOT EXISTS (${policies(true)}) OR EXISTS (${policies(false)}))
+    WHERE pg_catalog.row_security_active(c.oid)
+      AND (NOT EXISTS (${policies(true)}) OR EXISTS (${policies(false)}))
   ),
   'beforeInsert', ARRAY(
-    SELECT g.tgname FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgtype & 7 = 7 AND g.tgenabled <> 'D' ORDER BY 1
+    SELECT g.tgname FROM pg_catalog.pg_trigger AS g
+    WHERE g.tgrelid = c.oid AND g.tgtype & 7 = 7 AND g.tgenabled <> 'D' ORDER BY 1
   ),
   'beforeUpdate', ARRAY(
     WITH RECURSIVE tree AS (
@@ -164,12 +186,14 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
       'isOurs', ${isOurs('f', 'c.relowner')},
       'isCalled', g.tgtype = 19 AND g.tgqual IS NULL,
       'columns', ARRAY(
-        SELECT a.attname FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum = ANY (g.tgattr::int2[]) ORDER BY a.attname
+        SELECT a.attname FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attnum = ANY (g.tgattr::int2[]) ORDER BY a.attname
       ),
       'body', f.prosrc,
       'note', pg_catalog.obj_description(g.oid, 'pg_trigger')
     )
-    FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid WHERE g.tgrelid = c.oid AND g.tgname = $2
+    FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid
+    WHERE g.tgrelid = c.oid AND g.tgname = $2
   )
 ) AS facts
 FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1)`
@@ -179,7 +203,7 @@ export function factsValues (table: UsersTable): string[] {
   return [quotedTable(table.tables.users), revisionTriggerName(table), quotedTable(table.tables.tombstones)]
 }
 
-/** Reads the answer of tableFactsSql; null: there is no such table. */
+/** The facts in the answer of tableFactsSql; null: there is no such table. */
 export function tableFactsOf (rows: ReadonlyArray<Readonly<Record<string, unknown>>>): TableFacts | null {
   const [row] = rows
   return row === undefined ? null : JSON.parse(String(row['facts'])) as TableFacts

@@ -6,8 +6,8 @@ import { isRowOf, keyLists, keyValues } from './keys.js'
 import { statement, type Statement } from './statement.js'
 
 /**
- * Notes that users are in step. Whoever is being changed at this moment is left out, so that nothing waits and nothing can
- * deadlock.
+ * Notes that users are in step. A user who is being changed at this moment is left out, so that nothing waits and
+ * nothing can deadlock.
  */
 export function touchUsers (table: UsersTable): Statement {
   const users = quotedTable(table.tables.users)

@@ -8,8 +8,8 @@ import { statement, type Statement } from './statement.js'
 import { userColumns } from './user-row.js'
 
 /**
- * Updates users who have a row and whose observation is news, and answers with those; takes observedValues(). Rows are locked in the order given, so that
- * instances cannot deadlock.
+ * Updates users who have a row and whose observation is news, and answers with those; takes observedValues(). Rows are
+ * locked in the order given, so that instances cannot deadlock.
  */
 export function updateUsers (table: UsersTable, types: ColumnTypes): Statement {
   const users = quotedTable(table.tables.users)
@@ -18,7 +18,7 @@ export function updateUsers (table: UsersTable, types: ColumnTypes): Statement {
     firstName: 'n.first_name',
     lastName: 'n.last_name',
     // What is kept beside it has the type of the column.
-    profile: `n.profile::${types.get(table.columns.profile) ?? 'jsonb'}`,
+    profile: `n.profile::${types.get(table.columns.profile)?.baseType ?? 'jsonb'}`,
     blocked: 'n.blocked',
     providerUpdatedAt: 'n.updated_at',
     fingerprint: 'n.fingerprint',

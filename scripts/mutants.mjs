@@ -117,6 +117,10 @@ export const mutants = [
   { name: 'a users table that cannot be written is migrated', file: migrate, without: /(?<=await apply\(client, table, to\)\n.*\n) +if \(isStrict\) insistOn\(adoption\)\n/, put: '', tests: adoptions },
   { name: 'a start with nothing to do needs the rights of one that has', file: migrate, without: 'if (await isDone(client, table, to)) {', put: 'if (false as boolean) {', tests: ['test/postgres.test.ts'] },
   { name: 'users are written into a table that does not take them', file: 'packages/smart-sync/src/tables-gate.ts', without: 'if (this.#refusal !== null) throw', put: 'if (false as boolean) throw', tests: adoptions },
+  { name: 'a subject is cut to the length of its column', file: 'packages/smart-sync/src/sql/keys.ts', without: "THEN o.subject || '.' ELSE", put: 'THEN o.subject ELSE', tests: adoptions },
+  { name: 'a function of another role counts the revision', file: revision, without: 'existing.isOurs && ', put: '', tests: ['test/revision.test.ts'] },
+  { name: 'a row that is refused spoils the note of others', file: 'packages/smart-sync/src/postgres-user-store.ts', without: 'if (!isRowRefusal((error as Error).cause)) throw error', put: 'throw error', tests: ['test/postgres.test.ts'] },
+  { name: 'users are written into a table that nobody has looked at', file: 'packages/smart-sync/src/tables-gate.ts', without: 'adoption ?? unseen', put: 'adoption ?? { isReadable: true, refusals: [], warnings: [] }', tests: adoptions },
   { name: 'a row without a timestamp is never in step', file: 'packages/smart-sync/src/change-detection.ts', without: "{ sync: true, reason: 'unversioned' }", put: "once('due', due)", tests: ['test/core.test.ts'] },
   // Who may pass.
   { name: 'a revoked token passes on a hit', file: manager, without: 'entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh', put: 'entry.fresh', tests: core },

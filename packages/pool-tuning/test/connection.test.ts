@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { makeCertificate, startPostgres, testDatabase, until, type Authority, type PostgresServer } from '@orientor/test-kit'
+import { makeCertificate, postgresMajor, startPostgres, testDatabase, until, type Authority, type PostgresServer } from '@orientor/test-kit'
 import { DatabaseConnectionOptimizer, type PoolTuningOptions } from '../src/core.js'
 
 interface Line { readonly level: 'info' | 'warn' | 'error', readonly message: string }
@@ -157,7 +157,7 @@ t.test('TLS: a certificate beside the string wins over its sslmode, the roots ar
     t.match((await optimizer.pool.query(session)).rows, [{ ssl }], `${connectionString.split('?')[1]} ${Object.keys(client).join()}`)
   }
   const { optimizer } = optimizerOf(t, { connectionString: direct })
-  if (server.majorVersion >= 17) t.match((await optimizer.pool.query(session)).rows, [{ ssl: true }], 'direct')
+  if (postgresMajor() >= 17) t.match((await optimizer.pool.query(session)).rows, [{ ssl: true }], 'direct')
   else await t.rejects(optimizer.pool.query(session), { code: 'ECONNRESET' }, 'PostgreSQL speaks TLS from the first byte since 17')
   const refused: ReadonlyArray<readonly [string, pg.ClientConfig, string]> = [
     [`${url}?sslmode=verify-full`, {}, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'],

@@ -69,11 +69,6 @@ export class PostgresServer {
     return this.#process?.pid ?? null
   }
 
-  /** Such as 18. The tests run on every version that the README names. */
-  get majorVersion (): number {
-    return Number(readFileSync(join(this.dataDir, 'PG_VERSION'), 'utf8'))
-  }
-
   /** Starts the server (again), creating the cluster the first time; resolves when it takes connections. */
   async start (): Promise<void> {
     if (this.#process !== null) return

@@ -325,8 +325,9 @@ t.test('triggers', async t => {
     await until('the triggers are back, and a new epoch', async () =>
       (await sql("SELECT FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows.length > 0 && bus.trust.epoch > epoch && bus.status().trusted)
     t.same(await columnList(sql), ['email', 'profile', 'sub'])
+    const { epoch: second } = bus.trust
     await sql('ALTER TABLE people DROP COLUMN email CASCADE')
-    await until('a newer epoch', () => bus.trust.epoch > epoch + 1 && bus.status().trusted)
+    await until('a newer epoch', () => bus.trust.epoch > second && bus.status().trusted)
     t.same(await columnList(sql), [], 'a list of what is not there cannot be')
     await heard()
     await sql('UPDATE people SET seen = now()')

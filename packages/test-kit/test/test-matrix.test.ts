@@ -15,6 +15,17 @@ t.test('The README shows the versions that the matrix tests, and no others', asy
   t.ok(section.includes(compatibilityTable()), 'as a whole')
 })
 
+t.test('Every package names the same versions', async t => {
+  const servers = matrixCells.map(({ postgres }) => postgres).sort((a, b) => a - b)
+  const lines = [...new Set(matrixCells.map(({ node }) => Number.parseInt(node)))]
+  const node = `Node.js 20.19 or newer (tested on ${lines.slice(0, -1).join(', ')} and ${lines.at(-1)})`
+  for (const name of ['session-contract', 'session-identity', 'session-cache', 'smart-sync', 'pool-tuning', 'perf-routes']) {
+    const [, section = ''] = /^## Compatibility\n(.*?)(?:^## |(?![^]))/ms.exec(read(`packages/${name}/README.md`)) ?? []
+    t.ok(section.includes(node), `${name}: ${section}`)
+    for (const [said] of section.matchAll(/PostgreSQL [^,]*/g)) t.equal(said, `PostgreSQL ${servers[0]} to ${servers.at(-1)}`, name)
+  }
+})
+
 t.test('The matrix tests the oldest Node.js that the packages allow, and the PostgreSQL that the lockfile names', async t => {
   const { engines } = JSON.parse(read('packages/session-cache/package.json')) as { engines: { node: string } }
   t.ok(matrixCells.some(({ node }) => engines.node === `>=${node}`), engines.node)

@@ -14,7 +14,7 @@ import { matrixCells } from './matrix-cells.mjs'
 const root = resolve(import.meta.dirname, '..')
 const cache = join(root, 'node_modules', '.cache', 'test-matrix')
 // turbo keeps results without asking which Node.js made them, and hides variables of the environment that it does not know.
-const pastTheCache = ['--force', '--cache=local:,remote:', '--env-mode=loose']
+const pastTheCache = ['--cache=local:,remote:', '--env-mode=loose']
 
 const words = process.argv[2] ?? ''
 const chosen = matrixCells.filter(({ name }) => name.includes(words))

@@ -1,5 +1,5 @@
 import { sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type PoolLike, type StatementConfig, type UserRecord } from '@orientor/session-contract/core'
-import { ManualClock, startPostgres } from '@orientor/test-kit'
+import { ManualClock, postgresFaults, startPostgres } from '@orientor/test-kit'
 import fc from 'fast-check'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -619,16 +619,16 @@ t.test('smart sync on PostgreSQL', t => {
   t.test('a database that dies is unavailable, and is used again when it is back', async t => {
     const server = await startPostgres()
     t.teardown(async () => { await server.stop() })
-    const pool = poolOn(t, await server.createDatabase())
+    const url = await server.createDatabase()
+    const pool = poolOn(t, url)
     await migrate({ pool })
     const sync = syncOn(pool)
     t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'performed' })
-    const migrating = pool.connect()
-    await migrating.then(client => { client.release() })
-    await server.kill('SIGKILL')
+    // All of it: a session may outlive its postmaster for a moment, and serve.
+    const killed = await postgresFaults(t, { url, server }).killCluster()
     await t.rejects(one(sync, request('user_a'), deadlineIn(t, 2000)), SourceUnavailable)
     await t.rejects(one(sync, request('user_b'), deadlineIn(t, 2000)), SourceUnavailable)
-    await server.start()
+    await killed.heal()
     t.match(await one(sync, request('user_a'), deadlineIn(t, 5000)), { sync: 'skipped' })
   })
   t.end()

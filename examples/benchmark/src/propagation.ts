@@ -8,6 +8,8 @@ import { wholeNumber } from './measure/whole-number.js'
 import { propagate } from './propagation/propagate.js'
 
 const goals = { p50Ms: 10, p99Ms: 100 } as const
+// Of fewer changes the 99th percentile is the longest of all.
+const minChanges = 100
 
 const { values: { json, changes } } = parseArgs({ options: { json: { type: 'boolean', default: false }, changes: { type: 'string', default: '1000' } } })
 const count = wholeNumber('changes', changes)
@@ -28,7 +30,8 @@ try {
       return [name, ...[averageMs, p50Ms, p99Ms, Math.max(...times)].map(figure)]
     })
   ]))
-  console.log(`\n${(['p50Ms', 'p99Ms'] as const).map(name => `${name}: ${figure(result[name])}; the goal is at most ${goals[name]}: ${result[name] <= goals[name] ? 'met' : 'MISSED'}`).join('\n')}`)
+  const judgement = (name: keyof typeof goals): string => count < minChanges ? `not judged by fewer than ${minChanges} changes` : result[name] <= goals[name] ? 'met' : 'MISSED'
+  console.log(`\n${(['p50Ms', 'p99Ms'] as const).map(name => `${name}: ${figure(result[name])}; the goal is at most ${goals[name]}: ${judgement(name)}`).join('\n')}`)
   if (json) console.log(JSON.stringify(result))
 } finally {
   for (const close of closers.reverse()) await close()

@@ -16,6 +16,7 @@ t.test('bench:propagation runs, and closes with one JSON object of all its figur
   t.strictSame(Object.keys(result).sort(), ['averageMs', 'changes', 'instances', 'maxMs', 'p50Ms', 'p99Ms'])
   t.match(result, { changes: 20, instances: 3 })
   t.ok(result['p50Ms']! > 0 && result['p50Ms']! <= result['p99Ms']! && result['p99Ms']! <= result['maxMs']!)
+  t.match(stdout, /^p99Ms: .*: not judged by fewer than 100 changes$/m)
   t.ok(result['p50Ms']! < 1000, `announced, not expired: ${result['p50Ms']} ms`)
 })
 

@@ -3,15 +3,16 @@ import { startPostgres } from '@orientor/test-kit'
 import { Changes, Readers, startCluster, strictProfile, warmUp, Writer } from './harness/index.js'
 import { Ending } from './show/ending.js'
 import { listenToKeys } from './show/keys.js'
-import { lineOf, tableOf, verdictOf } from './show/lines.js'
+import { tableOf, verdictOf } from './show/lines.js'
 import { readOptions, usage, type ShowOptions } from './show/options.js'
+import { pageOf } from './show/page.js'
 import { Screen } from './show/screen.js'
 import { Watcher } from './show/watcher.js'
 
 const names = ['one', 'two', 'three'] as const
 const readsPerSecond = 50
 const drawEveryMs = 200
-const lineEveryMs = 1000
+const printEveryMs = 1000
 
 const ending = new Ending(process)
 const closers: Array<() => unknown> = []
@@ -68,23 +69,10 @@ async function show ({ seconds }: ShowOptions): Promise<void> {
     quit: () => { ending.end() }
   }))
   const timer = screen.canDraw
-    ? setInterval(() => { screen.draw(page(watcher, maxStalenessMs)) }, drawEveryMs)
-    : setInterval(() => { for (const row of watcher.rows(performance.now())) screen.line(lineOf(row)) }, lineEveryMs)
+    ? setInterval(() => { screen.draw(pageOf({ rows: watcher.rows(performance.now()), report: watcher.report(), newest: watcher.newest, maxStalenessMs })) }, drawEveryMs)
+    : setInterval(() => { screen.line(`${tableOf(watcher.rows(performance.now()))}\n`) }, printEveryMs)
   closers.push(() => { clearInterval(timer) })
   if (seconds !== null) ending.after(seconds)
   await ending.over
   screen.line(verdictOf(watcher.report(), maxStalenessMs))
-}
-
-function page (watcher: Watcher, maxStalenessMs: number): string {
-  return [
-    `Three instances on one database. Every second a user is changed with plain SQL; version ${watcher.newest} is the newest.`,
-    '',
-    tableOf(watcher.rows(performance.now())),
-    '',
-    verdictOf(watcher.report(), maxStalenessMs),
-    '',
-    '1, 2, 3: cut an instance off from the database, or heal it    q: quit',
-    ''
-  ].join('\n')
 }

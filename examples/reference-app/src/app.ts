@@ -1,4 +1,3 @@
-import swagger from '@fastify/swagger'
 import { adminKey, perfRoutes } from '@orientor/perf-routes'
 import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
@@ -7,12 +6,16 @@ import { sessionIdentity } from '@orientor/session-identity'
 import { smartSync } from '@orientor/smart-sync'
 import fastify, { type FastifyInstance } from 'fastify'
 import type { Config, ProviderConfig } from './config.js'
+import { docsPage } from './docs-page.js'
+import { readableReplies } from './readable-replies.js'
 import { bareRoute, sessionRoutes } from './session-routes.js'
 
 /** A configuration that leaves nothing to be started. */
 export interface Settings extends Config {
   readonly databaseUrl: string
   readonly provider: ProviderConfig
+  /** The app is tried out by hand: its JSON replies are laid out for people. */
+  readonly isDemo: boolean
 }
 
 /**
@@ -28,13 +31,8 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     return503OnClosing: false
   })
 
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: { title: 'Orientor reference app', version: '0.0.0', description: 'Every Orientor plugin in one service.' },
-      components: { securitySchemes: { session: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } }
-    }
-  })
+  if (settings.isDemo) readableReplies(app)
+  await docsPage(app)
 
   app.register(async scope => {
     // Any order will do: the plugins find one another when the server becomes ready.
@@ -53,7 +51,6 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   })
 
   bareRoute(app)
-  app.get('/docs', { schema: { hide: true } }, () => app.swagger())
   return app
 }
 

@@ -47,6 +47,7 @@ export async function startService (config: Config): Promise<Service> {
       databaseUrl,
       provider: config.provider ?? demo!.provider,
       adminKey,
+      isDemo,
       logLevel: config.logLevel ?? (isDemo ? 'warn' : 'info')
     })
     closers.push(() => app.close())

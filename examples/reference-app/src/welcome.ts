@@ -6,15 +6,17 @@ export function welcome ({ url, demo, adminKey }: Pick<Service, 'url' | 'demo' |
   return `
 The app listens at ${url}. Ctrl-C stops everything.
 
-A token that is good for an hour:
+A token that is good for an hour, and the key to the routes for operators:
 
   TOKEN=${demo.token}
+  ADMIN_KEY=${adminKey}
 
 Try:
 
   curl ${url}/me -H "authorization: Bearer $TOKEN"
-  curl ${url}/database/performance -H "x-admin-key: ${adminKey}"
-  curl ${url}/docs
+  curl ${url}/database/performance -H "x-admin-key: $ADMIN_KEY"
+
+Every route, to read and to try in a browser: ${url}/docs
 
 `
 }

@@ -99,11 +99,31 @@ t.test('The routes tell what they are for', async t => {
   t.match(await request(`${url}/me/fresh`, headers, agent), { status: 200, stale: false })
   t.strictSame(JSON.parse((await request(`${url}/public`, {}, agent)).body), { message: 'This route is for everybody.', userId: null })
   t.match(JSON.parse((await request(`${url}/public`, headers, agent)).body), { userId: me.user.userId })
+  t.notMatch((await request(`${url}/me`, headers, agent)).body, /\n/, 'JSON is indented in the demonstration only')
+})
 
-  const docs = JSON.parse((await request(`${url}/docs`, {}, agent)).body) as { openapi: string, paths: Record<string, { get: { responses: Record<string, unknown> } }> }
+t.test('/docs is a page with every route that loads nothing from elsewhere', async t => {
+  const world = await newWorld(t)
+  const url = await launch(t, world.environment).url
+  const page = await fetch(`${url}/docs`)
+  t.match([page.status, page.headers.get('content-type')], [200, /^text\/html/])
+  const html = await page.text()
+  const linked = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, target]) => new URL(target!, page.url))
+  t.ok(linked.length >= 4, 'scripts and styles')
+  for (const target of linked) {
+    t.equal(target.origin, new URL(url).origin, target.href)
+    t.equal((await fetch(target)).status, 200, target.href)
+  }
+  const [initializer] = linked.filter(({ pathname }) => pathname.endsWith('initializer.js'))
+  const script = await (await fetch(initializer!)).text()
+  t.notMatch(script.replace(/\/\/ .*/g, ''), /https?:\/\//, 'nor is another server asked to validate the document')
+
+  const docs = await (await fetch(`${url}/docs/json`)).json() as { openapi: string, paths: Record<string, Record<string, { security?: object[], responses: Record<string, unknown> }>> }
   t.equal(docs.openapi, '3.1.0')
-  for (const path of ['/me', '/me/fresh', '/public', '/bare', '/database/health', '/database/performance']) t.ok(docs.paths[path], path)
-  t.strictSame(Object.keys(docs.paths['/me']!.get.responses), ['200', '400', '401', '403', '503'])
+  t.strictSame(Object.keys(docs.paths).sort(), ['/bare', '/database/health', '/database/invalidate-user-cache', '/database/performance', '/me', '/me/fresh', '/public'])
+  t.strictSame(Object.keys(docs.paths['/me']!['get']!.responses), ['200', '400', '401', '403', '503'])
+  t.strictSame(docs.paths['/me']!['get']!.security, [{ session: [] }])
+  t.strictSame(docs.paths['/database/health']!['get']!.security, [{ adminKey: [] }], 'what to send is known to the page')
 })
 
 t.test('The admin routes need the key, and are not there without one', async t => {

@@ -1,11 +1,16 @@
+import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { once } from 'node:events'
 import { testDatabase, until } from '@orientor/test-kit'
 import pg from 'pg'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { readableJson } from '../src/readable-json.js'
 import { builtMain, launch } from './fixtures/launch.js'
+
+/** Where CI installs every program that a test needs, nothing is skipped. */
+const withoutCurl = process.env['CI'] === 'true' || spawnSync('curl', ['--version']).status === 0 ? false : 'curl is not installed'
 
 /** A checkout with nothing but the built app, so that its embedded database is its own. */
 function checkout (t: { testdir (): string }): { readonly root: string, readonly main: string } {
@@ -40,13 +45,24 @@ async function me (url: string, output: string): Promise<{ status: number, userI
   return { status: response.status, userId: (await response.json() as { user?: { userId: string } }).user?.userId }
 }
 
+/** Holds what a terminal shows: lines of 80 columns where none holds a long text, the prompt on a line of its own. */
+function isReadable (t: Test, answer: string, title: string): unknown {
+  t.match(answer, /[^\n]\n$/, title)
+  const lines = answer.trimEnd().split('\n')
+  t.strictSame(lines.filter(line => line.length > 80 && !/"[^"]{30,}"/.test(line)), [], title)
+  t.ok(lines.length < 200 || title.endsWith('/docs/json'), `${lines.length} lines: ${title}`)
+  const value = JSON.parse(answer) as unknown
+  t.equal(answer, `${readableJson(value)}\n`)
+  return value
+}
+
 const { root, main } = checkout(t)
 
 t.test('With an empty environment the app brings its database and its provider, and says how to try it', async t => {
   const app = launch(t, {}, { main })
   const url = await app.url
   t.match(await me(url, app.output()), { status: 200, userId: '1' })
-  const [, key = ''] = /x-admin-key: (\w+)/.exec(app.output()) ?? []
+  const [, key = ''] = /ADMIN_KEY=(\w+)/.exec(app.output()) ?? []
   t.equal((await fetch(`${url}/database/performance`, { headers: { 'x-admin-key': key } })).status, 200, 'with the key it printed')
   t.strictSame(app.output().split('\n').filter(line => line.startsWith('{')), [], 'no log lines')
 
@@ -65,6 +81,50 @@ t.test('With an empty environment the app brings its database and its provider, 
   again.kill('SIGTERM')
   t.equal(await again.ended, 0)
   await until('nothing is left', () => processesOf(root).length === 0)
+})
+
+t.test('The lines that a newcomer is told to try answer readably', { skip: withoutCurl }, async t => {
+  const app = launch(t, {}, { main })
+  const url = await app.url
+  const told = app.output().split('\n')
+  const variables = told.filter(line => /^ {2}[A-Z_]+=/.test(line)).join('\n')
+  const curl = (line: string): string => execFileSync('sh', ['-c', `${variables}\n${line}`], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  const asPrinted = told.filter(line => line.startsWith('  curl '))
+  t.equal(asPrinted.length, 2)
+  const [me, performance] = asPrinted.map(line => isReadable(t, curl(line), line.trim()))
+  t.match(me, { user: { userId: '1', email: 'ada@example.com' } })
+  t.match(performance, { rating: null, ratingBasis: { minSamples: 100, judgedTargets: 0, missingSamples: 99 } }, 'one request is too few for a rating')
+  for (const path of ['/me', '/nowhere', '/public', '/docs/json', '/database/health']) isReadable(t, curl(`curl ${url}${path}`), `refusals and other routes: ${path}`)
+
+  const head = await fetch(`${url}/public`, { method: 'HEAD' })
+  t.equal(head.headers.get('content-length'), String((await (await fetch(`${url}/public`)).arrayBuffer()).byteLength))
+  t.strictSame(told.filter(line => line.length > 80 && !line.startsWith('  TOKEN=')), [], 'every line but the token fits 80 columns')
+
+  app.kill('SIGTERM')
+  t.equal(await app.ended, 0)
+})
+
+t.test('JSON for people is the same JSON, with what fits on one line', async t => {
+  t.equal(readableJson({ a: 1, b: [true, null, 'x'], c: {}, d: [] }), '{ "a": 1, "b": [true, null, "x"], "c": {}, "d": [] }')
+  const long = { name: 'x'.repeat(40), list: [{ upToMs: 0.5, count: 0 }, { upToMs: null, count: 12 }], text: 'a "quoted"\nline' }
+  t.equal(readableJson(long), `{
+  "name": "${'x'.repeat(40)}",
+  "list": [{ "upToMs": 0.5, "count": 0 }, { "upToMs": null, "count": 12 }],
+  "text": "a \\"quoted\\"\\nline"
+}`)
+  // A line may be 80 columns wide with its comma, and breaks at one more.
+  for (const [length, lines] of [[63, 4], [64, 4], [65, 8], [66, 8]] as const) {
+    const text = readableJson([{ key: 'x'.repeat(length) }, { key: 'y'.repeat(length) }])
+    t.equal(text.split('\n').length, lines, `${length}`)
+    t.ok(text.split('\n').every(line => line.length <= 80))
+  }
+  // Lines are filled in the same way, and no further.
+  for (const [length, lines] of [[37, 2], [38, 3]] as const) {
+    const text = readableJson(['x'.repeat(34), 'y'.repeat(length), 'z'.repeat(70)])
+    t.equal(text.split('\n').length, lines + 2, `${length}`)
+    t.ok(text.split('\n').every(line => line.length <= 80))
+    t.strictSame(JSON.parse(text), ['x'.repeat(34), 'y'.repeat(length), 'z'.repeat(70)])
+  }
 })
 
 t.test('After kill -9 of the app the next start recovers', async t => {

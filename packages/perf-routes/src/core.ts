@@ -9,6 +9,6 @@ export { resolveOptions, type PerfRoutesOptions, type ResolvedPerfRoutesOptions 
 export { PerformanceMonitor, type PerformanceMonitorOptions } from './performance-monitor.js'
 export type { CacheLayer, PerformanceReport, Responses, SyncLoad } from './performance-report.js'
 export type { PoolLoad } from './pool-load.js'
-export { ratingOf, targetsOf, type Measures, type Rating, type Target } from './rating.js'
+export { ratingBasisOf, ratingOf, targetsOf, type Measure, type Measures, type Rating, type RatingBasis, type Target } from './rating.js'
 export type { ResponseTimeSummary } from './response-times.js'
 export type { TrendPoint } from './trend.js'

@@ -1,7 +1,7 @@
 import { count, plus, ratioOf, type Stats } from './component-stats.js'
 import { databaseLoadOf, type DatabaseLoad } from './database-load.js'
 import { poolLoad, type PoolLoad } from './pool-load.js'
-import { ratingOf, targetsOf, type Rating, type Target } from './rating.js'
+import { ratingBasisOf, ratingOf, targetsOf, type Rating, type RatingBasis, type Target } from './rating.js'
 import type { ResponseTimeSummary } from './response-times.js'
 import type { TrendPoint } from './trend.js'
 
@@ -30,8 +30,9 @@ export interface SyncLoad {
 export interface PerformanceReport {
   readonly generatedAtMs: number
   readonly observedForMs: number
-  /** null as long as fewer than three targets can be judged. */
+  /** null as long as fewer than three targets are judged, each from 100 samples on. */
   readonly rating: Rating | null
+  readonly ratingBasis: RatingBasis
   readonly targets: readonly Target[]
   readonly databaseLoad: DatabaseLoad
   /** null: no such plugin in scope. */
@@ -76,17 +77,18 @@ export function performanceReport (observed: Observations): PerformanceReport {
   const databaseLoad = databaseLoadOf(stats)
   const connectionPool = poolLoad(stats.get('connectionPool'))
   const targets = targetsOf({
-    databaseLoadReductionRatio: databaseLoad.reductionRatio,
-    cacheHitRatio: sessions?.hitRatio ?? null,
-    cacheHitResponseMs: responses.cacheHitTimes.averageMs,
-    syncSkipRatio: databaseSync?.skipRatio ?? null,
-    poolEfficiencyRatio: connectionPool?.efficiencyRatio ?? null,
-    reliabilityRatio: responses.reliabilityRatio
+    databaseLoadReductionRatio: { value: databaseLoad.reductionRatio, samples: databaseLoad.authentications },
+    cacheHitRatio: { value: sessions?.hitRatio ?? null, samples: plus(sessions?.hits ?? null, sessions?.misses ?? null) },
+    cacheHitResponseMs: { value: responses.cacheHitTimes.averageMs, samples: responses.cacheHitTimes.count },
+    syncSkipRatio: { value: databaseSync?.skipRatio ?? null, samples: databaseSync?.attempts ?? null },
+    poolEfficiencyRatio: { value: connectionPool?.efficiencyRatio ?? null, samples: connectionPool?.checkouts ?? null },
+    reliabilityRatio: { value: responses.reliabilityRatio, samples: responses.count }
   })
   return {
     generatedAtMs: observed.generatedAtMs,
     observedForMs: observed.observedForMs,
     rating: ratingOf(targets),
+    ratingBasis: ratingBasisOf(targets),
     targets,
     databaseLoad,
     cacheLayers: { verifiedTokens: tokenLayer(stats.get('sessionIdentity')), sessions },

@@ -1,28 +1,50 @@
 /** EXCELLENT: all targets met. GOOD: one missed. FAIR: at least as many met as missed. POOR: more missed than met. */
 export type Rating = 'EXCELLENT' | 'GOOD' | 'FAIR' | 'POOR'
 
-/** What the service is rated by; null: not known (nothing happened yet, or the component is not there). */
+/** A value that the service is rated by. */
+export interface Measure {
+  /** null: not known (nothing happened yet, or the component is not there). */
+  readonly value: number | null
+  /** How many events the value is made of; null: no component counts them. */
+  readonly samples: number | null
+}
+
+/** Everything that the service is rated by. */
 export interface Measures {
-  /** Share of the statements of a service without these packages that is not sent, 0 to 1. */
-  readonly databaseLoadReductionRatio: number | null
-  readonly cacheHitRatio: number | null
-  /** Average time of responses whose user came from the cache, in milliseconds. */
-  readonly cacheHitResponseMs: number | null
-  readonly syncSkipRatio: number | null
-  /** Share of checkouts served at once by an idle connection, 0 to 1. */
-  readonly poolEfficiencyRatio: number | null
-  /** Share of responses without a server error (5xx), 0 to 1. */
-  readonly reliabilityRatio: number | null
+  /** Share of the statements of a service without these packages that is not sent, 0 to 1; over authentications. */
+  readonly databaseLoadReductionRatio: Measure
+  /** Over lookups that the cache counts as a hit or a miss. */
+  readonly cacheHitRatio: Measure
+  /** Average time in milliseconds; over responses whose user came from the cache. */
+  readonly cacheHitResponseMs: Measure
+  /** Over attempts to sync. */
+  readonly syncSkipRatio: Measure
+  /** Share served at once by an idle connection, 0 to 1; over checkouts. */
+  readonly poolEfficiencyRatio: Measure
+  /** Share without a server error (5xx), 0 to 1; over responses. */
+  readonly reliabilityRatio: Measure
 }
 
 /** One measure beside its target. */
-export interface Target {
+export interface Target extends Measure {
   readonly name: keyof Measures
-  readonly value: number | null
   /** `databaseLoadReductionRatio` and `reliabilityRatio` must reach it, the other ratios must exceed it, the time must stay below it. */
   readonly target: number
-  /** null: the value is not known. */
+  /** How many more samples it takes until the value is judged, 0 when it is; null: it cannot be, as no component counts what it needs. */
+  readonly missingSamples: number | null
+  /** null: the value is not judged. */
   readonly met: boolean | null
+}
+
+/** What a rating rests on, and what is missing for one. */
+export interface RatingBasis {
+  /** A value of fewer samples is not judged. */
+  readonly minSamples: number
+  /** Fewer judged targets give no rating. */
+  readonly minTargets: number
+  readonly judgedTargets: number
+  /** How many more samples there must be at least before there is a rating, 0 when there is one; null: too few components count anything. */
+  readonly missingSamples: number | null
 }
 
 const targets: ReadonlyArray<readonly [name: keyof Measures, target: number, meets: (value: number, target: number) => boolean]> = [
@@ -34,24 +56,33 @@ const targets: ReadonlyArray<readonly [name: keyof Measures, target: number, mee
   ['reliabilityRatio', 0.99, atLeast]
 ]
 
-const leastKnown = 3
+const minSamples = 100
+const minTargets = 3
 
-/** Holds the measures against their targets. */
+/** Holds the measures against their targets. A value that is made of fewer than 100 samples says too little to be judged. */
 export function targetsOf (measures: Measures): readonly Target[] {
   return targets.map(([name, target, meets]) => {
-    const value = measures[name]
-    return { name, value, target, met: value === null ? null : meets(value, target) }
+    const { value, samples } = measures[name]
+    const isUnknowable = samples === null || (value === null && samples > 0)
+    const missingSamples = isUnknowable ? null : Math.max(0, minSamples - samples)
+    return { name, value, samples, target, missingSamples, met: value === null || missingSamples !== 0 ? null : meets(value, target) }
   })
 }
 
-/** The rating by the targets whose value is known; null when they are fewer than three, which say too little. */
+/** The rating by the targets that are judged; null when they are fewer than three, which say too little. */
 export function ratingOf (results: readonly Target[]): Rating | null {
   const met = results.filter(result => result.met === true).length
   const missed = results.filter(result => result.met === false).length
-  if (met + missed < leastKnown) return null
+  if (met + missed < minTargets) return null
   if (missed === 0) return 'EXCELLENT'
   if (missed > met) return 'POOR'
   return missed === 1 ? 'GOOD' : 'FAIR'
+}
+
+/** What the rating by these targets rests on, and what is missing for one. */
+export function ratingBasisOf (results: readonly Target[]): RatingBasis {
+  const missing = results.flatMap(({ missingSamples }) => missingSamples ?? []).sort((a, b) => a - b)
+  return { minSamples, minTargets, judgedTargets: results.filter(({ met }) => met !== null).length, missingSamples: missing[minTargets - 1] ?? null }
 }
 
 function atLeast (value: number, target: number): boolean { return value >= target }

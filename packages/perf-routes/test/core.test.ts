@@ -4,8 +4,8 @@ import { ManualClock } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
-  adminKey, baselineStatementsPerAuthentication, errors, PerformanceMonitor, ratingOf, readInvalidation, resolveOptions, targetsOf,
-  type AdminKeyRule, type HealthReport, type Invalidation, type Measures, type PerformanceReport, type PerfRoutesErrorCode, type PerfRoutesOptions, type Rating
+  adminKey, baselineStatementsPerAuthentication, errors, PerformanceMonitor, ratingBasisOf, ratingOf, readInvalidation, resolveOptions, targetsOf,
+  type AdminKeyRule, type HealthReport, type Invalidation, type Measure, type Measures, type PerformanceReport, type PerfRoutesErrorCode, type PerfRoutesOptions, type Rating
 } from '../src/core.js'
 import { guard } from '../src/guard.js'
 import { problemOf } from '../src/problem.js'
@@ -211,23 +211,65 @@ t.test('Response times', async t => {
 })
 
 t.test('Rating', async t => {
-  const good: Measures = { databaseLoadReductionRatio: 0.848, cacheHitRatio: 0.87, cacheHitResponseMs: 45, syncSkipRatio: 0.78, poolEfficiencyRatio: 0.85, reliabilityRatio: 0.992 }
-  const bad: Measures = { databaseLoadReductionRatio: 0.5, cacheHitRatio: 0.5, cacheHitResponseMs: 150, syncSkipRatio: 0.5, poolEfficiencyRatio: 0.5, reliabilityRatio: 0.9 }
+  const good = { databaseLoadReductionRatio: 0.848, cacheHitRatio: 0.87, cacheHitResponseMs: 45, syncSkipRatio: 0.78, poolEfficiencyRatio: 0.85, reliabilityRatio: 0.992 }
+  const bad = { databaseLoadReductionRatio: 0.5, cacheHitRatio: 0.5, cacheHitResponseMs: 150, syncSkipRatio: 0.5, poolEfficiencyRatio: 0.5, reliabilityRatio: 0.9 }
   const names = Object.keys(good) as Array<keyof Measures>
-  const missing = (missed: number, known = names.length): Rating | null => ratingOf(targetsOf(Object.fromEntries(names.map((name, index) => [name, index >= known ? null : index < missed ? bad[name] : good[name]])) as unknown as Measures))
+  const measures = (measure: (name: keyof Measures, index: number) => Measure): Measures => Object.fromEntries(names.map((name, index) => [name, measure(name, index)])) as unknown as Measures
+  const rated = (missed: number, known = names.length): Rating | null => ratingOf(targetsOf(measures((name, index) => ({ value: index >= known ? null : index < missed ? bad[name] : good[name], samples: 100 }))))
 
   t.test('All targets met is excellent, one missed good, up to half fair, more poor.', async t => {
-    t.strictSame([0, 1, 2, 3, 4, 5, 6].map(missed => missing(missed)), ['EXCELLENT', 'GOOD', 'FAIR', 'FAIR', 'POOR', 'POOR', 'POOR'])
+    t.strictSame([0, 1, 2, 3, 4, 5, 6].map(missed => rated(missed)), ['EXCELLENT', 'GOOD', 'FAIR', 'FAIR', 'POOR', 'POOR', 'POOR'])
   })
 
   t.test('Only known values are judged, and fewer than three of them not at all.', async t => {
-    t.strictSame([missing(0, 0), missing(0, 2), missing(1, 2), missing(0, 3), missing(1, 3), missing(2, 3), missing(2, 4)], [null, null, null, 'EXCELLENT', 'GOOD', 'POOR', 'FAIR'])
+    t.strictSame([rated(0, 0), rated(0, 2), rated(1, 2), rated(0, 3), rated(1, 3), rated(2, 3), rated(2, 4)], [null, null, null, 'EXCELLENT', 'GOOD', 'POOR', 'FAIR'])
   })
 
   t.test('The bounds are those of the table: reached for reduction and reliability, exceeded for the other ratios, not reached for the time.', async t => {
-    const met = (measures: Measures) => targetsOf(measures).map(target => target.met)
+    const met = (values: Record<keyof Measures, number>) => targetsOf(measures(name => ({ value: values[name], samples: 100 }))).map(target => target.met)
     t.strictSame(met({ databaseLoadReductionRatio: 0.8, cacheHitRatio: 0.8, cacheHitResponseMs: 100, syncSkipRatio: 0.7, poolEfficiencyRatio: 0.75, reliabilityRatio: 0.99 }), [true, false, false, false, false, true])
     t.strictSame(met({ databaseLoadReductionRatio: 0.799, cacheHitRatio: 0.801, cacheHitResponseMs: 99.9, syncSkipRatio: 0.701, poolEfficiencyRatio: 0.751, reliabilityRatio: 0.989 }), [false, true, true, true, true, false])
+  })
+
+  t.test('After the first request, which must miss every cache, there is no rating, and the report says how much is missing.', async t => {
+    const { monitor } = setup(
+      component('sessionCache', { stats: () => ({ lookups: 1, cacheHits: 0, cacheMisses: 1 }) }),
+      component('databaseSync', { stats: () => ({ attempts: 1, performed: 1, skipped: 0, statements: 5 }) }),
+      component('connectionPool', { stats: () => ({ checkouts: 8, immediateCheckouts: 2 }) }))
+    monitor.responded(120, 200, false)
+    const { rating, ratingBasis, targets } = monitor.performance()
+    t.equal(rating, null)
+    t.strictSame(ratingBasis, { minSamples: 100, minTargets: 3, judgedTargets: 0, missingSamples: 99 })
+    t.strictSame(targets.map(({ name, samples, missingSamples, met }) => [name, samples, missingSamples, met]), [
+      ['databaseLoadReductionRatio', 1, 99, null], ['cacheHitRatio', 1, 99, null], ['cacheHitResponseMs', 0, 100, null],
+      ['syncSkipRatio', 1, 99, null], ['poolEfficiencyRatio', 8, 92, null], ['reliabilityRatio', 1, 99, null]
+    ])
+    t.ok(targets.filter(({ name }) => name !== 'cacheHitResponseMs').every(({ value }) => value !== null), 'what is known so far is shown all the same')
+    t.equal((await monitor.health()).performanceSummary.rating, null, 'nor has the health report one')
+  })
+
+  t.test('Each value is judged from its own hundredth sample on, good or bad.', async t => {
+    for (const [samples, missingSamples] of [[0, 100], [1, 99], [99, 1], [100, 0], [1_000_000, 0]] as const) {
+      for (const [values, met] of [[good, true], [bad, false]] as const) {
+        const targets = targetsOf(measures((name, index) => ({ value: samples === 0 && index === 0 ? null : values[name], samples: index === 0 ? samples : 100 })))
+        t.match(targets[0], { samples, missingSamples, met: missingSamples === 0 ? met : null }, `${samples} samples`)
+        t.ok(targets.slice(1).every(target => target.met === met), 'the others wait for nothing')
+        t.equal(ratingBasisOf(targets).judgedTargets, missingSamples === 0 ? 6 : 5)
+      }
+    }
+  })
+
+  t.test('What is missing for a rating is what its third target lacks; where too few components count anything it is not known.', async t => {
+    const missing = (...samples: ReadonlyArray<number | null>) => {
+      const targets = targetsOf(measures((name, index) => ({ value: (samples[index] ?? null) === null ? null : good[name], samples: samples[index] ?? null })))
+      t.equal(ratingOf(targets) === null, ratingBasisOf(targets).missingSamples !== 0, 'there is a rating exactly when nothing is missing')
+      return ratingBasisOf(targets).missingSamples
+    }
+    t.strictSame([missing(100, 100, 100), missing(500, 70, 100), missing(10, 20, 30), missing(10, 20, 30, 40), missing(100, 99, 98, 97, 96, 95)], [0, 30, 90, 80, 2])
+    t.strictSame([missing(), missing(100, 100), missing(null, 100, null, 100, null, null)], [null, null, null])
+    const unread = targetsOf(measures((name, index) => ({ value: index < 2 ? good[name] : null, samples: 100 })))
+    t.strictSame(unread.map(target => target.missingSamples), [0, 0, null, null, null, null], 'a value that no component gives does not come with time')
+    t.equal(ratingBasisOf(unread).missingSamples, null)
   })
 })
 

@@ -39,7 +39,7 @@ const plugin: FastifyPluginAsync<PoolTuningOptions> = async (fastify, options) =
   fastify.addHook('onReady', async () => { await optimizer.start() })
 }
 
-/** Registers `@fastify/postgres` over a pool that survives. Use it instead of `@fastify/postgres`. */
+/** Registers `@fastify/postgres` over a pool that recovers by itself. Use it instead of `@fastify/postgres`. */
 const poolTuning: FastifyPluginAsync<PoolTuningOptions> = fp(plugin, { name: '@orientor/pool-tuning', fastify: '5.x' })
 
 export { poolTuning }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { makeCertificate, startPostgres, testDatabase, until, type Authority, type PostgresServer } from '@orientor/test-kit'
+import { makeCertificate, postgresMajor, startPostgres, testDatabase, until, type Authority, type PostgresServer } from '@orientor/test-kit'
 import { DatabaseConnectionOptimizer, type PoolTuningOptions } from '../src/core.js'
 
 interface Line { readonly level: 'info' | 'warn' | 'error', readonly message: string }
@@ -149,13 +149,16 @@ t.test('TLS: a certificate beside the string wins over its sslmode, the roots ar
     [`${url}?sslmode=disable`, { ssl: { ca: authority.certificate } }, true],
     [`${url}?sslmode=verify-full&sslrootcert=${file}`, {}, true],
     [`${url}?sslmode=verify-full&sslrootcert=${file}`, { ssl: false }, false],
-    [`${url}?sslmode=no-verify`, {}, true],
-    [`${url.replace('127.0.0.1', 'localhost')}?sslmode=require&sslrootcert=${file}&sslnegotiation=direct`, {}, true]
+    [`${url}?sslmode=no-verify`, {}, true]
   ]
+  const direct = `${url.replace('127.0.0.1', 'localhost')}?sslmode=require&sslrootcert=${file}&sslnegotiation=direct`
   for (const [connectionString, client, ssl] of accepted) {
     const { optimizer } = optimizerOf(t, { connectionString, client })
     t.match((await optimizer.pool.query(session)).rows, [{ ssl }], `${connectionString.split('?')[1]} ${Object.keys(client).join()}`)
   }
+  const { optimizer } = optimizerOf(t, { connectionString: direct })
+  if (postgresMajor() >= 17) t.match((await optimizer.pool.query(session)).rows, [{ ssl: true }], 'direct')
+  else await t.rejects(optimizer.pool.query(session), { code: 'ECONNRESET' }, 'PostgreSQL speaks TLS from the first byte since 17')
   const refused: ReadonlyArray<readonly [string, pg.ClientConfig, string]> = [
     [`${url}?sslmode=verify-full`, {}, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'],
     [`${url}?sslmode=verify-full&sslrootcert=system`, {}, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'],

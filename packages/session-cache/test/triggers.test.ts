@@ -1,6 +1,6 @@
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import type { UserChange } from '@orientor/session-contract/core'
-import { startPostgres, until } from '@orientor/test-kit'
+import { postgresMajor, startPostgres, until } from '@orientor/test-kit'
 import pg from 'pg'
 import t from 'tap'
 import { announcementOf } from '../src/coherence/announcement.js'
@@ -8,6 +8,8 @@ import { TriggerInstaller } from '../src/coherence/trigger-installer.js'
 import { postgresBus, triggerSql } from '../src/postgres.js'
 import { triggersFor } from '../src/sql/trigger-set.js'
 import { announced, columnList, database, issuer, patient, people, peopleSql } from './fixtures/watched-database.js'
+
+const hasMerge = postgresMajor() >= 15
 
 t.test('triggers', async t => {
   t.test('announce who was changed, with the revision where it grew, and nobody else', async t => {
@@ -30,7 +32,7 @@ t.test('triggers', async t => {
     t.same(await said("UPDATE people SET sub = NULL WHERE sub = 'd'"), [announced('d')])
     t.same(await said('DELETE FROM people WHERE sub IS NULL'), [])
     t.same(await said("INSERT INTO people (sub, rev) VALUES ('a', 1) ON CONFLICT (sub) DO UPDATE SET email = 'z', rev = people.rev + 1"), [announced('a', 4)])
-    t.same(await said("MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN DELETE"), [announced('a')])
+    t.same(await said(hasMerge ? "MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN DELETE" : "DELETE FROM people WHERE sub = 'a'"), [announced('a')])
     t.same(await said("INSERT INTO people (sub, rev) VALUES ('g', 0)"), [announced('g')], 'a revision that may be remembered for nobody')
     t.same(await said('TRUNCATE people'), ['*'])
     t.same(await said("BEGIN; INSERT INTO people (sub) VALUES ('e'); ROLLBACK"), [])
@@ -52,7 +54,7 @@ t.test('triggers', async t => {
       "UPDATE addresses SET name = 'new'",
       'DELETE FROM addresses',
       "INSERT INTO addresses VALUES ('view'); UPDATE contacts SET address = 'view', met = now() WHERE who = 'a'",
-      "MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN UPDATE SET email = NULL",
+      hasMerge ? "MERGE INTO people USING (VALUES ('a')) AS s(sub) ON people.sub = s.sub WHEN MATCHED THEN UPDATE SET email = NULL" : 'UPDATE people SET email = NULL',
       "INSERT INTO contacts (who) VALUES ('a') ON CONFLICT (who) DO UPDATE SET address = 'view'",
       'WITH gone AS (UPDATE people SET (seen, email) = (now(), NULL) RETURNING sub) SELECT count(*) FROM gone',
       "BEGIN; DECLARE rows CURSOR FOR SELECT FROM people FOR UPDATE; FETCH rows; UPDATE people SET profile = '1' WHERE CURRENT OF rows; COMMIT"
@@ -319,10 +321,13 @@ t.test('triggers', async t => {
       $$;
       ALTER TABLE people ALTER COLUMN email TYPE varchar(80) USING lower(email);
       COMMIT`)
-    await until('a new epoch', () => bus.trust.epoch > epoch && bus.status().trusted)
+    // The column of before has a new type, too: an epoch may begin for that alone, before the triggers are dropped.
+    await until('the triggers are back, and a new epoch', async () =>
+      (await sql("SELECT FROM pg_trigger WHERE tgname LIKE 'orientor%row'")).rows.length > 0 && bus.trust.epoch > epoch && bus.status().trusted)
     t.same(await columnList(sql), ['email', 'profile', 'sub'])
+    const { epoch: second } = bus.trust
     await sql('ALTER TABLE people DROP COLUMN email CASCADE')
-    await until('a newer epoch', () => bus.trust.epoch > epoch + 1 && bus.status().trusted)
+    await until('a newer epoch', () => bus.trust.epoch > second && bus.status().trusted)
     t.same(await columnList(sql), [], 'a list of what is not there cannot be')
     await heard()
     await sql('UPDATE people SET seen = now()')
@@ -473,7 +478,7 @@ t.test('triggers', async t => {
 
   t.test('see columns that are stored when they are computed, and are refused for those that are computed when they are read', async t => {
     const { start, sql, heard, news } = await database(t, patient)
-    await sql("ALTER TABLE people ADD COLUMN note text, ADD COLUMN stored text GENERATED ALWAYS AS ('x' || note) STORED, ADD COLUMN read text GENERATED ALWAYS AS ('x' || note) VIRTUAL")
+    await sql("ALTER TABLE people ADD COLUMN note text, ADD COLUMN stored text GENERATED ALWAYS AS ('x' || note) STORED")
     const bus = await start(patient, [{ ...people, columns: ['stored'] }])
     await until('trust comes', () => bus.status().trusted)
     t.same(await columnList(sql), ['stored', 'sub'])
@@ -483,6 +488,9 @@ t.test('triggers', async t => {
     t.same(await heard(), [])
     await sql("UPDATE people SET note = 'new', rev = rev + 1")
     t.same(await heard(), [announced('a', 3)])
+    // PostgreSQL has the others since 18.
+    if (postgresMajor() < 18) return
+    await sql("ALTER TABLE people ADD COLUMN read text GENERATED ALWAYS AS ('x' || note) VIRTUAL")
     await bus.close()
     news.length = 0
     const blind = await start(patient, [{ ...people, columns: ['read'] }])

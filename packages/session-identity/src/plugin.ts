@@ -1,5 +1,5 @@
 import { sessionHub, type SessionHub } from '@orientor/session-contract'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Advice } from './advice.js'
 import { AppIdentifier } from './app-identifier.js'
@@ -18,6 +18,10 @@ declare module 'fastify' {
     /** Who verifies tokens in this scope. */
     sessionIdentity: SessionIdentity
   }
+}
+
+declare module './identify.js' {
+  interface IdentifiableRequest extends FastifyRequest {}
 }
 
 /** What `fastify.sessionIdentity` offers. */

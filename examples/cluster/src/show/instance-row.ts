@@ -15,5 +15,4 @@ export interface InstanceRow {
   readonly propagationMs: number | null
   /** Over all commits that came through while the instance was not cut off; null before the first. */
   readonly medianMs: number | null
-  readonly markedAnswers: number
 }

@@ -1,20 +1,19 @@
 import { violationsOf, type CoherenceReport } from '../checker/index.js'
 import type { InstanceRow } from './instance-row.js'
 
-const columns = ['instance', 'database', 'version', 'age', 'mark', 'bus', 'last change', 'median', 'marked so far'] as const
-const milliseconds = (value: number | null): string => value === null ? '–' : `${value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString('en')} ms`
+const columns = ['instance', 'database', 'version', 'age', 'mark', 'bus', 'last change', 'median'] as const
+const tenSecondsMs = 10_000
 
-function cellsOf ({ name, cut, version, ageMs, marked, trusted, status, propagationMs, medianMs, markedAnswers }: InstanceRow): readonly string[] {
+function cellsOf ({ name, cut, version, ageMs, marked, trusted, status, propagationMs, medianMs }: InstanceRow): readonly string[] {
   return [
     name,
     cut ? 'cut off' : 'reached',
     version === null ? `HTTP ${status ?? '–'}` : String(version),
-    milliseconds(ageMs),
+    duration(ageMs),
     marked ? 'stale' : '',
-    trusted ? 'trusted' : 'not trusted',
-    milliseconds(propagationMs),
-    milliseconds(medianMs),
-    markedAnswers.toLocaleString('en')
+    trusted ? 'trusted' : 'untrusted',
+    duration(propagationMs),
+    duration(medianMs)
   ]
 }
 
@@ -25,14 +24,26 @@ export function tableOf (rows: readonly InstanceRow[]): string {
   return cells.map(row => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd()).join('\n')
 }
 
-/** One instance in a line, for where nothing can be drawn over. */
-export function lineOf (row: InstanceRow): string {
-  const [name, database, version, age, mark, bus, propagation] = cellsOf(row)
-  return `${name}: version ${version}, ${age} old, ${mark === '' ? 'unmarked' : `marked ${mark}`}, bus ${bus}, database ${database}, last change after ${propagation}`
+/** What everything came to so far. The bound is judged once there was an unmarked user to hold against it. */
+export function verdictOf (report: CoherenceReport, maxStalenessMs: number): string {
+  const { reads, marked, oldestUnmarkedMs } = report
+  const withoutUser = Object.values(report.failed).reduce((sum, count) => sum + count, 0)
+  const broken = violationsOf(report)
+  const isJudged = broken > 0 || reads > marked + withoutUser
+  return [
+    `${whole(reads)} reads: ${whole(marked)} marked stale, ${whole(withoutUser)} without a user`,
+    isJudged
+      ? `oldest unmarked user ${duration(oldestUnmarkedMs)}; the bound is ${whole(maxStalenessMs)} ms: ${broken === 0 ? 'held' : `BROKEN ${whole(broken)} times`}`
+      : `no unmarked user so far; the bound is ${whole(maxStalenessMs)} ms`
+  ].join('\n')
 }
 
-/** What everything came to so far. */
-export function verdictOf (report: CoherenceReport, maxStalenessMs: number): string {
-  const broken = violationsOf(report)
-  return `${report.reads.toLocaleString('en')} reads; oldest unmarked user ${Math.round(report.oldestUnmarkedMs).toLocaleString('en')} ms, the bound is ${maxStalenessMs.toLocaleString('en')} ms: ${broken === 0 ? 'held' : `BROKEN ${broken} times`}`
+function duration (ms: number | null): string {
+  if (ms === null) return '–'
+  if (ms < 10) return `${ms.toFixed(1)} ms`
+  return Math.round(ms) < tenSecondsMs ? `${whole(ms)} ms` : `${whole(ms / 1000)} s`
+}
+
+function whole (value: number): string {
+  return Math.round(value).toLocaleString('en')
 }

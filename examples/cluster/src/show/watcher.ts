@@ -8,7 +8,6 @@ interface Watched {
   trusted: boolean
   status: number | null
   cut: boolean
-  markedAnswers: number
   /** The commit that the last propagation is of. */
   arrived: number
   propagationMs: number | null
@@ -24,7 +23,7 @@ export class Watcher implements WriteListener {
   constructor (names: readonly string[], bounds: Bounds) {
     this.#checker = new CoherenceChecker(bounds)
     this.#watched = new Map(names.map(name => [name, {
-      version: null, marked: false, trusted: false, status: null, cut: false, markedAnswers: 0, arrived: 0, propagationMs: null, propagations: []
+      version: null, marked: false, trusted: false, status: null, cut: false, arrived: 0, propagationMs: null, propagations: []
     }]))
   }
 
@@ -50,7 +49,6 @@ export class Watcher implements WriteListener {
       Object.assign(watched, { version: null, marked: false, status: answer.status })
       return
     }
-    if (answer.marked) watched.markedAnswers++
     Object.assign(watched, { version: answer.version, marked: answer.marked, status: 200, trusted: trust?.trusted ?? false })
     const newest = this.#commits.at(-1)
     if (newest === undefined || newest.version <= watched.arrived || answer.version < newest.version) return
@@ -62,7 +60,7 @@ export class Watcher implements WriteListener {
   /** How the instances stand at this instant of the checker's clock. */
   rows (nowMs: number): readonly InstanceRow[] {
     const newest = this.#commits.at(-1)?.version ?? 0
-    return [...this.#watched].map(([name, { version, marked, trusted, status, cut, markedAnswers, arrived, propagationMs, propagations }]) => ({
+    return [...this.#watched].map(([name, { version, marked, trusted, status, cut, arrived, propagationMs, propagations }]) => ({
       name,
       cut,
       version,
@@ -71,8 +69,7 @@ export class Watcher implements WriteListener {
       trusted,
       status,
       propagationMs: arrived === newest ? propagationMs : null,
-      medianMs: propagations.length === 0 ? null : propagations.toSorted((a, b) => a - b)[propagations.length >> 1]!,
-      markedAnswers
+      medianMs: propagations.length === 0 ? null : propagations.toSorted((a, b) => a - b)[propagations.length >> 1]!
     }))
   }
 

@@ -25,7 +25,15 @@ const report = object({
   generatedAtMs: integer,
   observedForMs: integer,
   rating,
-  targets: list(object({ name: text, value: numberOrNull, target: number, met: { type: ['boolean', 'null'] } })),
+  ratingBasis: object({ minSamples: integer, minTargets: integer, judgedTargets: integer, missingSamples: integerOrNull }),
+  targets: list(object({
+    name: text,
+    value: numberOrNull,
+    samples: integerOrNull,
+    target: number,
+    missingSamples: integerOrNull,
+    met: { type: ['boolean', 'null'] }
+  })),
   databaseLoad: object({
     authentications: integerOrNull,
     statements: integerOrNull,

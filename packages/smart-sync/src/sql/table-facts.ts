@@ -106,12 +106,13 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_build_object(
       'identity', a.attidentity,
       'generated', a.attgenerated,
       'bases', ARRAY(
-        SELECT DISTINCT s.attname FROM pg_catalog.pg_attrdef AS e
-        JOIN pg_catalog.pg_depend AS x ON x.classid = 'pg_catalog.pg_attrdef'::regclass AND x.objid = e.oid
-          AND x.refclassid = 'pg_catalog.pg_class'::regclass AND x.refobjid = c.oid
-          AND x.refobjsubid NOT IN (0, a.attnum)
+        -- Before PostgreSQL 15 the column itself depends on what it is computed from, since then its expression does.
+        SELECT DISTINCT s.attname FROM pg_catalog.pg_depend AS x
         JOIN pg_catalog.pg_attribute AS s ON s.attrelid = c.oid AND s.attnum = x.refobjsubid
-        WHERE a.attgenerated <> '' AND e.adrelid = c.oid AND e.adnum = a.attnum
+        LEFT JOIN pg_catalog.pg_attrdef AS e ON x.classid = 'pg_catalog.pg_attrdef'::regclass AND e.oid = x.objid
+        WHERE a.attgenerated <> '' AND x.refclassid = 'pg_catalog.pg_class'::regclass AND x.refobjid = c.oid AND x.refobjsubid NOT IN (0, a.attnum)
+          AND (e.adrelid = c.oid AND e.adnum = a.attnum
+            OR x.classid = 'pg_catalog.pg_class'::regclass AND x.objid = c.oid AND x.objsubid = a.attnum)
       ),
       'isDeterministic', NOT EXISTS (
         SELECT FROM pg_catalog.pg_collation AS l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic

@@ -159,7 +159,7 @@ export class PostgresFaults {
   /** Takes connections of the server until ordinary roles find only so many left (53300 beyond). */
   async hogConnections ({ leaving }: { readonly leaving: number }): Promise<Fault> {
     const { rows: [row] } = await this.sql<{ free: number }>(`SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-      - current_setting('reserved_connections')::int - count(*)::int AS free FROM pg_stat_activity WHERE backend_type = 'client backend'`)
+      - coalesce(current_setting('reserved_connections', true)::int, 0) - count(*)::int AS free FROM pg_stat_activity WHERE backend_type = 'client backend'`)
     const clients = Array.from({ length: Math.max(0, row!.free - leaving) }, () => this.#client())
     await Promise.all(clients.map(client => client.connect()))
     return this.#last({}, async () => { await Promise.all(clients.map(client => client.end())) })

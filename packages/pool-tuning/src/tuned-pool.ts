@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { databaseFailureOf, isPlanOutdated, type Clock, type Deadline } from '@orientor/session-contract/core'
+import { databaseFailureOf, type Clock, type Deadline } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import { markPool, newClient, PgConnection, showCounts } from './pg-pool-seam.js'
 import { PoolCore, type Acquisition, type GoneReason, type Member, type PoolCoreOptions, type PoolStats } from './pool-core.js'
@@ -275,7 +275,7 @@ export class TunedPool extends pg.Pool {
   }
 
   async #recover (error: unknown, statement: string | TunedQueryConfig, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number, tries: number): Promise<unknown> {
-    const nameless = isPlanOutdated(error) ? withoutName(statement) : statement
+    const nameless = databaseFailureOf(error) === 'outdated' ? withoutName(statement) : statement
     if (nameless === statement) {
       const idempotent = (statement as TunedQueryConfig | null)?.idempotent === true
       await this.#pauseOrThrow(error, tries, idempotent, untilMs)

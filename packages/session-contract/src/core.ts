@@ -1,6 +1,7 @@
 export { systemClock, type Clock, type Timer } from './clock.js'
 export { startDeadline, type Deadline, type OwnedDeadline } from './deadline.js'
 export { deepFreeze } from './deep-freeze.js'
+export { exactJson } from './exact-json.js'
 export { errors, type CodedError, type ContractErrorCode, type ContractErrors } from './errors.js'
 export { issuerFlaw, maxSubjectBytes, sessionKey, sessionKeyHash, splitSessionKey, subjectFlaw, type SessionKey, type SessionKeyHash } from './session-key.js'
 export { createIdentity, type Identity, type IdentityParts } from './identity.js'

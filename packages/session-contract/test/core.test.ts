@@ -7,7 +7,7 @@ import { makeCertificate, ManualClock } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
-  callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
+  callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, exactJson, flag, integer, isOutage,
   isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, quotedName, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
   sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, sqlLiteral, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome, type SessionUser
@@ -485,6 +485,17 @@ t.test('a connection string that cannot be used is refused in words that do not 
   t.match(readConnection({ connectionString: 'postgres://u:hun,ter2@h/d' }, parsed), { kind: 'read' }, 'a comma of a password')
   t.match(readConnection({ connectionString: at }, () => ({ port: NaN })), { flaw: /port/ })
   t.match(readConnection({ connectionString: '/var/run/postgresql d' }, () => ({ host: '/var/run/postgresql', database: 'd', port: 5432 })), { config: { host: '/var/run/postgresql' } })
+})
+
+t.test('a number that JavaScript would round stays text, and everything else is as JSON has it', async t => {
+  const values: ReadonlyArray<readonly [string | null | undefined, unknown]> = [
+    [null, null], [undefined, null], ['null', null], ['"9007199254740993"', '9007199254740993'], ['true', true], ['[1]', [1]], ['{"a":1}', { a: 1 }],
+    ['0', 0], ['-7', -7], ['1.10', 1.1], ['0.1', 0.1], ['-0.00001', -0.00001], ['1e-07', 1e-7], ['1e+22', 1e22], ['1.2345678901234568e+17', 1.2345678901234568e17], ['100', 100], ['1.7976931348623157e+308', Number.MAX_VALUE], ['5e-324', 5e-324],
+    ['9007199254740991', Number.MAX_SAFE_INTEGER], ['9007199254740993', '9007199254740993'], ['-9223372036854775807', '-9223372036854775807'],
+    ['9007199254740993.5000000000', '9007199254740993.5000000000'], ['0.1000000000000000055511151231257827', '0.1000000000000000055511151231257827'], ['1e400', '1e400']
+  ]
+  for (const [json, value] of values) t.strictSame(exactJson(json), value, String(json))
+  t.throws(() => exactJson('{'), SyntaxError)
 })
 
 t.test('names and strings stand in SQL as they are, whatever is in them', async t => {

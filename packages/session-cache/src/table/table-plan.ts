@@ -17,7 +17,7 @@ export interface TablePlan {
 }
 
 /** How a column is read. */
-type Kind = 'text' | 'flag' | 'isThere' | 'instant' | 'json' | 'number' | 'extra'
+type Kind = 'text' | 'isNotFalse' | 'isTrue' | 'isThere' | 'instant' | 'json' | 'number' | 'extra'
 
 interface Selected {
   /** The name in the answer. */
@@ -33,8 +33,8 @@ const kinds: Readonly<Record<keyof TableSourceConfig['columns'], Kind>> = {
   email: 'text',
   firstName: 'text',
   lastName: 'text',
-  isActive: 'flag',
-  onboardingCompleted: 'flag',
+  isActive: 'isNotFalse',
+  onboardingCompleted: 'isTrue',
   profile: 'json',
   providerUpdatedAt: 'instant',
   tokensValidFrom: 'instant',
@@ -42,28 +42,31 @@ const kinds: Readonly<Record<keyof TableSourceConfig['columns'], Kind>> = {
   revision: 'number'
 }
 
+const wholeNumbers: readonly string[] = ['int2', 'int4', 'int8']
+
 /** What a column of a kind must be of. A kind that is left out takes any type. */
 const typesOf: Readonly<Partial<Record<Kind, readonly string[]>>> = {
-  flag: ['bool'],
+  isNotFalse: ['bool'],
+  isTrue: ['bool'],
   instant: ['timestamptz', 'timestamp'],
   json: ['jsonb', 'json'],
-  number: ['int2', 'int4', 'int8']
+  number: wholeNumbers
 }
 
-/** Numbers that JavaScript cannot hold exactly: they stay text. */
+/** Numbers that JavaScript cannot hold exactly. */
 const inexact: readonly string[] = ['int8', 'numeric']
+/** Lists of them: `int8[]`, `numeric[]`, whose ids are the same everywhere. */
+const inexactLists: readonly number[] = [1016, 1231]
 
 const texts: readonly string[] = ['text', 'varchar', 'bpchar', 'citext']
 
 /**
  * Which subjects a column of a type can hold, in the one spelling in which PostgreSQL gives them back: another spelling
- * would be another subject. Text types hold any.
+ * would be another subject. Text types hold any. Whole numbers are taken for the widest, which a column may become.
  */
 const spellings: Readonly<Record<string, (subject: string) => boolean>> = {
   uuid: subject => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(subject),
-  int2: wholeNumber(16),
-  int4: wholeNumber(32),
-  int8: wholeNumber(64)
+  ...Object.fromEntries(wholeNumbers.map(type => [type, isWholeNumber]))
 }
 
 /** The name of a column of `extra` in the answer. */
@@ -97,6 +100,7 @@ export function planOf (config: TableSourceConfig, facts: TableFacts | undefined
   checkType('subject', columnOf(facts, subject), [...texts, ...Object.keys(spellings)])
   if (typeof issuer === 'string') checkType('issuer', columnOf(facts, issuer), texts)
   checkUnique(table, facts, subject, key.map(({ column }) => column))
+  checkRows(table, facts)
 
   const text = select(config, facts, read)
   return {
@@ -139,6 +143,19 @@ function checkUnique (table: string, { unique }: TableFacts, subject: string, ke
     `Run CREATE UNIQUE INDEX CONCURRENTLY ON ${table} (${columns}).`)
 }
 
+/** That the table has the rows of its users, and the role reads them. */
+function checkRows (table: string, { heirs, hiddenBy }: TableFacts): void {
+  if (heirs.length > 0) {
+    throw wrong('table', `rows of ${heirs.join(', ')} are rows of ${table} by INHERITS, and no unique index of ${table} ` +
+      'covers them. The rule: one row is one user. Make them partitions, or end it with ALTER TABLE … NO INHERIT.')
+  }
+  if (hiddenBy === null) return
+  const by = hiddenBy.length === 0 ? 'no policy lets it read any' : `by ${hiddenBy.map(quotedName).join(', ')}`
+  throw wrong('table', `row-level security hides rows of ${table} from the role (${by}), and their users would be ` +
+    'unknown. The rule: the role reads all rows. Connect as a role with BYPASSRLS or as the owner of the table, or run ' +
+    `CREATE POLICY session_source ON ${table} FOR SELECT TO … USING (true), and exempt the role from restrictive ones.`)
+}
+
 function wrong (option: string, flaw: string): Error {
   return invalidOption(owner, `option "${option}": ${flaw}`)
 }
@@ -146,7 +163,10 @@ function wrong (option: string, flaw: string): Error {
 function select (config: TableSourceConfig, facts: TableFacts, read: readonly Selected[]): string {
   const table = tableName(config)
   const subject = `u.${quotedName(config.subject)}`
-  const listOf = (place: number, column: string): string => `$${place}::text[]::${columnOf(facts, column).baseType}[]`
+  const listOf = (place: number, column: string): string => {
+    const { typeName, baseType } = columnOf(facts, column)
+    return `$${place}::text[]::${wholeNumbers.includes(typeName) ? 'pg_catalog.int8' : baseType}[]`
+  }
   const fields = read.map(({ field, column, kind }) => `${expression(kind, columnOf(facts, column))} AS "${field}"`)
   fields.push(`${subject}::text AS "subject"`)
   if (typeof config.issuer !== 'string') {
@@ -159,17 +179,37 @@ function select (config: TableSourceConfig, facts: TableFacts, read: readonly Se
   return `SELECT ${fields.join(', ')} FROM ${keys} JOIN ${table} AS u ON ${isAsked}`
 }
 
-/** As text, so that it is the same where the app has results come in binary (`pg.defaults`). */
+/**
+ * As text, so that it is the same where the app has results come in binary (`pg.defaults`). A column whose type changes
+ * while a plan is in use either fails the statement, or is read by its new type.
+ */
 function expression (kind: Kind, { name, typeName }: ColumnFacts): string {
   const column = `u.${quotedName(name)}`
-  if (kind === 'isThere') return `(${column} IS NOT NULL)::text`
-  if (kind === 'instant') return `pg_catalog.floor(extract(epoch FROM ${column}) * 1000)::text`
-  if (kind === 'extra') return `pg_catalog.to_json(${column}${inexact.includes(typeName) ? '::text' : ''})::text`
-  return `${column}::text`
+  switch (kind) {
+    case 'isThere': return `(${column} IS NOT NULL)::text`
+    case 'isNotFalse': return `(${column} IS NOT FALSE)::text`
+    case 'isTrue': return `(${column} IS TRUE)::text`
+    case 'instant': return `pg_catalog.floor(extract(epoch FROM ${column}) * 1000)::text`
+    case 'extra': return asJson(column, typeName)
+    default: return `${column}::text`
+  }
 }
 
-function wholeNumber (bits: 16 | 32 | 64): (subject: string) => boolean {
-  return subject => /^(?:0|-?[1-9]\d{0,18})$/.test(subject) && BigInt.asIntN(bits, BigInt(subject)) === BigInt(subject)
+/**
+ * As JSON. Of numbers that JavaScript cannot hold exactly some always stay text, so that a column has one type; see also
+ * exactJson(), which a column of another type relies on that becomes one of them.
+ */
+function asJson (column: string, typeName: string): string {
+  if (inexact.includes(typeName)) return `pg_catalog.to_json(${column}::text)::text`
+  const json = `pg_catalog.to_json(${column})::text`
+  if (!/^_(?:int|float|numeric)/.test(typeName)) return json
+  // Only lists pay for being looked at each time. Beside NULL a domain counts as what is below it.
+  const isInexact = `pg_catalog.pg_typeof(coalesce(${column}, NULL))::oid IN (${inexactLists.join(', ')})`
+  return `CASE WHEN ${isInexact} THEN pg_catalog.to_json(${column}::text::text[])::text ELSE ${json} END`
+}
+
+function isWholeNumber (subject: string): boolean {
+  return /^(?:0|-?[1-9]\d{0,18})$/.test(subject) && BigInt.asIntN(64, BigInt(subject)) === BigInt(subject)
 }
 
 /** A column that is known to be there. */

@@ -1,5 +1,5 @@
 import {
-  deepFreeze, type LoadRequest, type SessionExtra, type SessionProfile, type UserRecord
+  deepFreeze, exactJson, type LoadRequest, type SessionExtra, type SessionProfile, type UserRecord
 } from '@orientor/session-contract/core'
 import { extraField } from './table-plan.js'
 import type { TableSourceConfig } from './table-source-options.js'
@@ -29,7 +29,7 @@ export function recordOfRow (row: TableRow, { issuer, subject }: LoadRequest, co
         : onboardingCompleted.always,
       providerUpdatedAt: instantOf(row['providerUpdatedAt']),
       profile: objectOf(row['profile']),
-      extra: Object.fromEntries(extra.map((name, place) => [name, valueOf(row[extraField(place)])])) as SessionExtra
+      extra: Object.fromEntries(extra.map((name, place) => [name, exactJson(row[extraField(place)])])) as SessionExtra
     },
     revision,
     sync: 'skipped',
@@ -55,11 +55,7 @@ function instantOf (text: string | null | undefined): number | null {
   return Number.isFinite(ms) ? ms : null
 }
 
-function valueOf (json: string | null | undefined): unknown {
-  return JSON.parse(json ?? 'null')
-}
-
 function objectOf (json: string | null | undefined): Readonly<SessionProfile> | null {
-  const value = valueOf(json)
+  const value: unknown = JSON.parse(json ?? 'null')
   return typeof value === 'object' && !Array.isArray(value) ? value : null
 }

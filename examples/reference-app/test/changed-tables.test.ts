@@ -39,9 +39,7 @@ const triggers = "SELECT tgname, pg_get_triggerdef(oid) AS definition, tgenabled
 
 t.test('the recipe of docs/coherence.md leaves triggers of the app as they are, whatever they are called', async t => {
   const { url } = await testDatabase(t)
-  const operator = new pg.Client({ connectionString: url })
-  await operator.connect()
-  t.teardown(() => operator.end())
+  const operator = await operatorAt(t, url)
   const service = await startService(t, { source: 'smart-sync', url, expireAfterMs: 100, listenUrl: url })
   t.equal((await service.ask('user-0')).status, 200)
   await operator.query(alike)
@@ -55,16 +53,25 @@ t.test('the recipe of docs/coherence.md leaves triggers of the app as they are, 
   t.strictSame((await operator.query('SELECT what FROM audit ORDER BY what')).rows, ['orientor_0123456789ab_0_row', 'zz_audit_revision', 'zz_users_audit_revision with an argument'].map(what => ({ what })))
 })
 
+/** A connection past the service; that its database is dropped at the end is no error. */
+async function operatorAt (t: Test, url: string): Promise<pg.Client> {
+  const operator = new pg.Client({ connectionString: url })
+  operator.on('error', () => {})
+  await operator.connect()
+  t.teardown(() => operator.end())
+  return operator
+}
+
 interface Load { readonly answers: readonly Answer[], readonly failed: readonly Answer[], readonly service: Service }
 
 /** The requests around a change that is made under load with every connection in use: 100 answered before, 300 after, whatever the machine's pace. */
 async function changeUnderLoad (t: Test, change: string, source: SourceKind, stock: boolean): Promise<Load> {
   const { url } = await testDatabase(t)
-  const operator = new pg.Client({ connectionString: url })
-  await operator.connect()
-  t.teardown(() => operator.end())
+  const operator = await operatorAt(t, url)
   if (source !== 'smart-sync') await operator.query(ownTableSql(users.length))
   const pool = new pg.Pool({ connectionString: url, max: 8 })
+  pool.on('error', () => {})
+  pool.on('connect', client => { client.on('error', () => {}) })
   t.teardown(() => pool.end())
   const service = await startService(t, { source, url, expireAfterMs: 100, listenUrl: url, ...stock ? { pool } : { tuning: { size: 8, overflow: 0 } } })
   for (const user of users) t.equal((await service.ask(user)).status, 200)

@@ -13,6 +13,10 @@ interface Refusal {
   /** For how long. Default is refusedMs. */
   readonly lastsMs?: number
   readonly ends: boolean
+  /** What has to be in place before the service starts; SQL. */
+  readonly prepare?: (names: Names) => string
+  /** The only source that it is about. Default is both. */
+  readonly source?: SourceKind
   readonly refuse: (names: Names) => string
   readonly mend: (names: Names) => string
 }
@@ -41,8 +45,23 @@ const refusals: Readonly<Record<string, Refusal>> = {
     mend: ({ database }) => `ALTER DATABASE ${database}_gone RENAME TO ${database}`
   },
   'SELECT that is lost': { code: '42501', ends: false, refuse: ({ role }) => `ALTER TABLE users OWNER TO postgres; REVOKE ALL ON users FROM ${role}`, mend: ({ role }) => `ALTER TABLE users OWNER TO ${role}` },
+  'SELECT that is lost, on a server that lists parameters in its errors': {
+    code: '42501',
+    ends: false,
+    prepare: ({ role }) => `ALTER ROLE ${role} SET log_parameter_max_length_on_error = -1`,
+    refuse: ({ role }) => `ALTER TABLE users OWNER TO postgres; REVOKE ALL ON users FROM ${role}`,
+    mend: ({ role }) => `ALTER TABLE users OWNER TO ${role}`
+  },
   'a table that is absent': { code: '42P01', lastsMs: 4000, ends: false, refuse: () => 'ALTER TABLE users RENAME TO users_gone', mend: () => 'ALTER TABLE users_gone RENAME TO users' },
   'a column that is absent': { code: '42703', ends: false, refuse: () => 'ALTER TABLE users RENAME COLUMN first_name TO gone', mend: () => 'ALTER TABLE users RENAME COLUMN gone TO first_name' },
+  'a schema that is absent, of a type': {
+    code: '3F000',
+    ends: false,
+    source: 'tableSource()',
+    prepare: ({ role }) => `CREATE SCHEMA types; GRANT USAGE ON SCHEMA types TO ${role}; CREATE EXTENSION citext SCHEMA types; ALTER TABLE users ALTER COLUMN clerk_user_id TYPE types.citext`,
+    refuse: () => 'ALTER SCHEMA types RENAME TO gone',
+    mend: () => 'ALTER SCHEMA gone RENAME TO types'
+  },
   'a schema that is absent': { code: '42P01', ends: false, refuse: () => 'ALTER SCHEMA public RENAME TO gone', mend: () => 'ALTER SCHEMA gone RENAME TO public' }
 }
 
@@ -62,7 +81,7 @@ async function once (connectionString: string, sql: string): Promise<void> {
 }
 
 /** A service whose role is an ordinary one that owns its tables, and knows its users. */
-async function world (t: Test, source: SourceKind, stock: boolean): Promise<World> {
+async function world (t: Test, source: SourceKind, stock: boolean, prepare?: Refusal['prepare']): Promise<World> {
   const { url: ownerUrl, server } = await testDatabase(t)
   const url = new URL(ownerUrl)
   const database = url.pathname.slice(1)
@@ -75,6 +94,7 @@ async function world (t: Test, source: SourceKind, stock: boolean): Promise<Worl
   })
   await once(ownerUrl, `CREATE ROLE ${role} LOGIN PASSWORD '${role}'; GRANT ALL ON SCHEMA public TO ${role}`)
   if (source !== 'smart-sync') await once(ownerUrl, `${ownTableSql(users.length)}; ALTER TABLE users OWNER TO ${role}`)
+  if (prepare !== undefined) await once(ownerUrl, prepare({ role, database }))
   url.username = role
   url.password = role
   const pool = new pg.Pool({ connectionString: url.href, max: 5 })
@@ -96,8 +116,8 @@ async function world (t: Test, source: SourceKind, stock: boolean): Promise<Worl
   }
 }
 
-async function survive (t: Test, what: string, { code, lastsMs = refusedMs, ends, refuse, mend }: Refusal, source: SourceKind, stock: boolean): Promise<void> {
-  const { service, names, run, end } = await world(t, source, stock)
+async function survive (t: Test, what: string, { code, lastsMs = refusedMs, ends, prepare, refuse, mend }: Refusal, source: SourceKind, stock: boolean): Promise<void> {
+  const { service, names, run, end } = await world(t, source, stock, prepare)
   // A database that has sessions cannot be renamed; others come while the first are ended.
   const renamed = async (): Promise<boolean> => await end().then(() => run(refuse(names))).then(() => true, (error: { code: string }) => {
     if (error.code !== '55006') throw error
@@ -148,7 +168,8 @@ async function survive (t: Test, what: string, { code, lastsMs = refusedMs, ends
 }
 
 for (const [what, refusal] of Object.entries(refusals)) {
-  for (const [source, stock] of [['smart-sync', false], ['smart-sync', true], ['tableSource()', false]] as const) {
+  for (const [source, stock] of [['smart-sync', false], ['smart-sync', true], ['tableSource()', false], ['tableSource()', true]] as const) {
+    if (source !== (refusal.source ?? source)) continue
     t.test(`with ${what}, known users of ${source} are served, marked stale, and strangers are told so, on ${stock ? 'a stock pool' : 'a tuned pool'}`, t => survive(t, what, refusal, source, stock))
   }
 }

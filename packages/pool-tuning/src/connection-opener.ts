@@ -1,4 +1,5 @@
 import type { Clock } from '@orientor/session-contract/core'
+import { errors } from './errors.js'
 import { markUnsent } from './mark-unsent.js'
 
 /** Opens a connection; `lost` is to be called once when it dies by itself. Must reject, and cut the socket, when the signal aborts. */
@@ -83,7 +84,7 @@ export class ConnectionOpener<C extends { destroy (): void }> {
     const { signal } = controller
     this.#attempts.add(controller)
     const timer = clock.setTimer(() => {
-      controller.abort(markUnsent(new DOMException(`No connection within ${this.#limitMs} ms`, 'TimeoutError')))
+      controller.abort(markUnsent(new errors.ConnectTimeout(this.#limitMs)))
     }, this.#limitMs)
     // The place is taken back when the limit passes, even from an opener that does not hear the signal.
     const aborted = new Promise<never>((_resolve, reject) => {

@@ -7,6 +7,8 @@ export interface PoolErrors {
   readonly CheckoutTimeout: CodedError<'ORI_POOL_CHECKOUT_TIMEOUT', [string]>
   /** The pool is closed, or was closed while the caller waited; nothing was sent. */
   readonly Closed: CodedError<'ORI_POOL_CLOSED'>
+  /** A connection was not ready in time; nothing was sent. */
+  readonly ConnectTimeout: CodedError<'ORI_POOL_CONNECT_TIMEOUT', [number]>
   /** A connection string that cannot be used: it does not parse, or names what is not there. */
   readonly InvalidConnectionString: CodedError<'ORI_POOL_INVALID_CONNECTION_STRING', [string]>
   /** The pool could open more connections than the server has. */
@@ -23,6 +25,8 @@ export interface PoolErrors {
 export const errors: PoolErrors = {
   CheckoutTimeout: createError('ORI_POOL_CHECKOUT_TIMEOUT', '%s', 503),
   Closed: createError('ORI_POOL_CLOSED', 'The pool is closed. The rule: no connection can be had after close() began to end the pool. Finish the work before, or use another pool.', 503),
+  ConnectTimeout: createError('ORI_POOL_CONNECT_TIMEOUT',
+    'No connection within %d ms. The rule: the server, a function given as "client.password" and "onConnect" have answered within "connectTimeoutMs".', 503),
   InvalidConnectionString: createError('ORI_POOL_INVALID_CONNECTION_STRING', 'The connection string %s Its value is not shown, because it may hold a password.', 500, TypeError),
   LargerThanServer: createError('ORI_POOL_LARGER_THAN_SERVER', '%s', 500),
   PasswordFailed: createError('ORI_POOL_PASSWORD_FAILED', 'The function given as "client.password" %s. The rule: it answers with a string, for every connection anew.', 503),

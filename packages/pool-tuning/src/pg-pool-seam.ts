@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { isPlanOutdated } from '@orientor/session-contract/core'
+import { databaseFailureOf, isPlanOutdated } from '@orientor/session-contract/core'
 import type { PooledConnection } from './pool-core.js'
 
 // The only file that touches what pg and pg-pool do not document. Tested against the range of the peer dependency.
@@ -75,7 +75,8 @@ export class PgConnection implements PooledConnection {
 
   /**
    * @param resetText - what `reset()` sends
-   * @param onOutdated - called when a statement that was prepared here does not fit any more, pool or app sent it
+   * @param onOutdated - called when a statement that was prepared here does not fit any more, pool or app sent it; the
+   *   error says so from then on
    */
   constructor (client: pg.Client, resetText: string, onOutdated: (error: Error) => void) {
     this.client = client as pg.PoolClient
@@ -83,7 +84,8 @@ export class PgConnection implements PooledConnection {
     this.#resetText = resetText
     // Before the client hears of it, so while the statement is still known.
     this.#internals.connection.on('errorMessage', error => {
-      if (typeof this.#internals._activeQuery?.name !== 'string' || !isPlanOutdated(error)) return
+      if (!this.#isOutdatedBy(error)) return
+      Object.assign(error, { databaseFailure: 'outdated' })
       this.#isOutdated = true
       onOutdated(error)
     })
@@ -95,6 +97,13 @@ export class PgConnection implements PooledConnection {
 
   outdate (): void {
     if (Object.keys(this.#internals.connection.parsedStatements).length > 0) this.#isOutdated = true
+  }
+
+  /** Whether it is about what was prepared here. A statement that fails while it is prepared is the app's own fault. */
+  #isOutdatedBy (error: Error): boolean {
+    const { _activeQuery: query, connection } = this.#internals
+    if (typeof query?.name !== 'string') return false
+    return connection.parsedStatements[query.name] === undefined ? databaseFailureOf(error) === 'outdated' : isPlanOutdated(error)
   }
 
   get settled (): boolean {

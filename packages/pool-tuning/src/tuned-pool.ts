@@ -1,7 +1,5 @@
 import pg from 'pg'
-import {
-  databaseFailureOf, isMisnamed, isPlanOutdated, type Clock, type Deadline
-} from '@orientor/session-contract/core'
+import { databaseFailureOf, isMisnamed, type Clock, type Deadline } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import { markUnsent } from './mark-unsent.js'
 import { markPool, newClient, PgConnection, showCounts } from './pg-pool-seam.js'
@@ -303,7 +301,7 @@ export class TunedPool extends pg.Pool {
     error: unknown, statement: Sent, values: unknown[] | undefined, deadline: Deadline | undefined, untilMs: number,
     tries: number
   ): Promise<unknown> {
-    const nameless = isPlanOutdated(error) ? withoutName(statement) : statement
+    const nameless = databaseFailureOf(error) === 'outdated' ? withoutName(statement) : statement
     if (nameless === statement) {
       const idempotent = (statement as TunedQueryConfig | null)?.idempotent === true
       await this.#pauseOrThrow(error, tries, idempotent, untilMs)

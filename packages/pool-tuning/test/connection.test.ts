@@ -1,12 +1,14 @@
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { makeCertificate, postgresMajor, startPostgres, testDatabase, until, type Authority, type PostgresServer } from '@orientor/test-kit'
-import { DatabaseConnectionOptimizer, type PoolTuningOptions } from '../src/core.js'
+import { DatabaseConnectionOptimizer, type PoolTuningOptions, type TunedQueryConfig } from '../src/core.js'
 
 interface Line { readonly level: 'info' | 'warn' | 'error', readonly message: string }
 
@@ -127,6 +129,34 @@ t.test('a function for the password is asked for every connection anew, and what
     return password
   }
   t.ok(await pool.query('SELECT 1'), 'asked again within the deadline')
+})
+
+t.test('whatever hangs while a connection is opened fails with a code of its own, and what hung is no harm later', async t => {
+  const { url } = await testDatabase(t)
+  const silent = createServer()
+  silent.listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  t.teardown(() => { silent.close() })
+  const address = new URL(url)
+  const { password } = address
+  address.password = ''
+  const never = new Promise<never>(() => {})
+  let hangs = true
+  const late: Array<() => void> = []
+  const hanging: Readonly<Record<string, PoolTuningOptions>> = {
+    'a function for the password': { connectionString: address.href, client: { password: async () => { if (hangs) await new Promise<void>(resolve => { late.push(resolve) }); return password } } },
+    'a server': { connectionString: `postgres://u:p@127.0.0.1:${(silent.address() as AddressInfo).port}/d` },
+    'work on a new connection': { connectionString: url, onConnect: async () => { await never } }
+  }
+  for (const [what, options] of Object.entries(hanging)) {
+    const { optimizer: { pool } } = optimizerOf(t, { size: 1, overflow: 0, tries: 1, connectTimeoutMs: 100, timeoutMs: 1000, ...options })
+    await t.rejects(pool.query('SELECT 1'), { code: 'ORI_POOL_CONNECT_TIMEOUT', databaseFailure: 'unsent', message: /No connection within 100 ms/ }, what)
+    await t.rejects(pool.query({ text: 'SELECT 1', deadline: { atMs: performance.now() + 50, signal: new AbortController().signal } } as TunedQueryConfig), { code: 'ORI_POOL_CHECKOUT_TIMEOUT', cause: { code: 'ORI_POOL_CONNECT_TIMEOUT' } }, what)
+    if (what !== 'a function for the password') continue
+    hangs = false
+    for (const answer of late) answer()
+    await until('it answers', () => pool.query('SELECT 1').then(() => true, () => false))
+  }
 })
 
 t.test('only what excludes each other is refused, by name', async t => {

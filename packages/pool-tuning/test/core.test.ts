@@ -272,7 +272,7 @@ t.test('an opener that hangs loses its place at the limit', async t => {
   const waiting = w.take()
   await w.clock.settle()
   w.clock.advance(500)
-  await t.rejects(waiting, { name: 'TimeoutError' })
+  await t.rejects(waiting, { code: 'ORI_POOL_CONNECT_TIMEOUT', statusCode: 503, databaseFailure: 'unsent', message: /^No connection within 500 ms\. The rule: .*"connectTimeoutMs"/ })
   t.equal(w.core.stats().opening, 0)
 })
 

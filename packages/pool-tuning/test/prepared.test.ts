@@ -39,9 +39,14 @@ const changes: Readonly<Record<string, { readonly statement?: pg.QueryConfig, re
   'statements that somebody deallocated': { change: 'DEALLOCATE' }
 }
 
-for (const [what, { statement = byId, change }] of Object.entries(changes)) {
-  t.test(`a statement that is prepared outlives ${what}, on every connection`, async t => {
-    const { pool, sql } = await bench(t)
+const servers: Readonly<Record<string, PoolTuningOptions>> = {
+  'on every connection': {},
+  'where errors list the parameters': { client: { options: '-c log_parameter_max_length_on_error=-1' } }
+}
+
+for (const [[what, { statement = byId, change }], [where, options]] of Object.entries(changes).flatMap(change => Object.entries(servers).map(server => [change, server] as const))) {
+  t.test(`a statement that is prepared outlives ${what}, ${where}`, async t => {
+    const { pool, sql } = await bench(t, options)
     await everywhere(pool, statement)
     const { resets } = pool.stats()
     if (change === 'DEALLOCATE') await everywhere(pool, { text: 'DEALLOCATE ALL' })
@@ -87,16 +92,41 @@ t.test('what cannot be prepared anew, or fails then as well, fails: a name witho
   t.ok(await pool.query(byId))
   await sql('ALTER TABLE users DROP COLUMN email')
   await t.rejects(pool.query(byId), { code: '42703' })
-  const odd = { name: 'odd', text: 'SELECT id FROM users WHERE id = true' }
-  const { retries } = pool.stats()
-  await t.rejects(pool.query(odd), { code: '42883' })
-  t.equal(pool.stats().retries, retries + 1)
-
   const { pool: once, sql: change } = await bench(t, { size: 1, tries: 1 })
   await once.query(byId)
   await change('ALTER TABLE users ALTER COLUMN email TYPE varchar(320)')
   await t.rejects(once.query(byId), { code: '0A000' })
   t.ok(await once.query(byId), 'its connection forgot the plan all the same')
+})
+
+t.test('a bug of the app is told at once, and costs nobody what is prepared', async t => {
+  const { pool, sql } = await bench(t)
+  await sql("CREATE FUNCTION plan_of (uuid) RETURNS text LANGUAGE sql AS $$ SELECT 'free' $$; CREATE FUNCTION fails () RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN no_such_function(); END'")
+  await everywhere(pool, byId)
+  const before = pool.stats()
+  const bugs: ReadonlyArray<readonly [text: string, code: string, values?: unknown[]]> = [
+    ['SELECT id FROM users WHERE id = true', '42883'],
+    ['SELECT no_such_function($1)', '42883', [1]],
+    ['UPDATE users SET id = 5', '42804'],
+    ['SELECT * FROM no_such_table', '42P01'],
+    ['SELECT fails()', '42883']
+  ]
+  for (let round = 0; round < 3; round++) {
+    for (const [text, code, values] of bugs) await t.rejects(pool.query({ name: text, text, ...values && { values } }), { code, databaseFailure: undefined })
+    await everywhere(pool, byId)
+  }
+  const after = pool.stats()
+  t.strictSame({ retries: after.retries, resets: after.resets }, { retries: before.retries, resets: before.resets })
+
+  const called = { name: 'called', text: 'SELECT plan_of($1) AS plan', values: byId.values }
+  await everywhere(pool, called)
+  await sql('DROP FUNCTION plan_of')
+  for (let round = 0; round < 5; round++) {
+    await t.rejects(pool.query(called), { code: '42883' })
+    await everywhere(pool, byId)
+  }
+  t.equal(pool.stats().retries, after.retries + 1, 'one that was prepared is sent again, once')
+  t.equal(pool.stats().resets, after.resets + 4, 'and each connection forgets it, once')
 })
 
 t.test('the text of a query object of a class is kept', async t => {

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { createIdentity, requireSessionUser, sessionHub, sessionKey, SourceUnavailable, startDeadline, systemClock, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord, type UserSource } from '@orientor/session-contract'
+import { createIdentity, databaseFailureOf, requireSessionUser, sessionHub, sessionKey, SourceUnavailable, startDeadline, systemClock, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord, type UserSource } from '@orientor/session-contract'
 import { startPostgres, startTcpProxy, testDatabase, until } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import { fastify, type FastifyInstance } from 'fastify'
@@ -39,6 +39,15 @@ async function load (source: UserSource, ...subjects: string[]): Promise<UserRec
   } finally {
     deadline.release()
   }
+}
+
+/** A pool of a role that only has what it is given. */
+async function poolOfRole (t: Test, { url, sql }: { url: string, sql: (text: string) => Promise<unknown> }, role: string, given: string): Promise<pg.Pool> {
+  await sql(`CREATE ROLE ${role} LOGIN PASSWORD '${role}'; ${given}`)
+  t.teardown(async () => { await sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`) })
+  const account = new URL(url)
+  account.username = account.password = role
+  return poolOn(t, account.href)
 }
 
 const kindsOf = async (source: UserSource, ...subjects: string[]): Promise<string[]> => (await load(source, ...subjects)).map(({ kind }) => kind)
@@ -205,8 +214,8 @@ t.test('a text that the column cannot hold is an unknown user, and fails nobody 
   const junk = ['', 'not-a-uuid', '-1', '1e3', '99999999999999999999', "'; DROP TABLE users", '💣', 'x'.repeat(255)].filter(text => text !== '')
   const ids: Readonly<Record<string, readonly [held: string, beyond: string]>> = {
     uuid: ['0ab5f1c2-6d1e-4f0e-9d5b-1b2c3d4e5f60', '0ab5f1c2-6d1e-4f0e-9d5b-1b2c3d4e5f6'],
-    smallint: ['32767', '32768'],
-    integer: ['-2147483648', '2147483648'],
+    smallint: ['32767', '9223372036854775808'],
+    integer: ['-2147483648', '-9223372036854775809'],
     bigint: ['9223372036854775807', '9223372036854775808']
   }
   for (const [type, [held, beyond]] of Object.entries(ids)) {
@@ -218,6 +227,7 @@ t.test('a text that the column cannot hold is an unknown user, and fails nobody 
     t.same(await kindsOf(source, beyond, ...junk, held), [beyond, ...junk].map(() => 'unknown').concat('active'), type)
     t.same(await kindsOf(source, beyond, ...junk.filter(text => text !== '-1')), [beyond, ...junk.slice(1)].map(() => 'unknown'))
     t.equal(counted.sent.length, 1, 'and is not asked for')
+    if (type !== 'uuid') t.same(await kindsOf(source, '32768', '2147483648', '-9223372036854775808', held), ['unknown', 'unknown', 'unknown', 'active'])
   }
 
   const { url, server } = await testDatabase(t)
@@ -281,9 +291,9 @@ t.test('columns are read as they are described, and what is not described is nul
 
 t.test('columns of one\'s own stand under one key, as they are, frozen', async t => {
   const { pool } = await database(t, `CREATE TYPE tier AS ENUM ('free', 'pro'); CREATE DOMAIN count AS bigint;
-    CREATE TABLE users (id int, auth_id text UNIQUE, email text, "__proto__" text, "Odd ""name" int, t tier, n int, f float8, big bigint, counted count, exact numeric, yes boolean, roles text[], j json, jb jsonb, at timestamptz, nothing int);
-    INSERT INTO users VALUES (1, 'a', NULL, 'proto', 5, 'pro', 42, 1.5, 9007199254740993, 9007199254740993, 1.10, true, '{admin,"a,b"}', '{"nul": "\\u0000", "half": "\\ud800", "huge": 1e200000}', '{"a": [1, {"b": null}]}', '2024-03-18T17:49:59.431Z', NULL)`)
-  const extra = ['__proto__', 'Odd "name', 't', 'n', 'f', 'big', 'counted', 'exact', 'yes', 'roles', 'j', 'jb', 'at', 'nothing', 'email']
+    CREATE TABLE users (id int, auth_id text UNIQUE, email text, "__proto__" text, "Odd ""name" int, t tier, n int, f float8, big bigint, bigs bigint[], exacts numeric[], counted count, exact numeric, yes boolean, roles text[], j json, jb jsonb, at timestamptz, nothing int);
+    INSERT INTO users VALUES (1, 'a', NULL, 'proto', 5, 'pro', 42, 1.5, 9007199254740993, '{9007199254740993,NULL}', '{{1.10},{2}}', 9007199254740993, 1.10, true, '{admin,"a,b"}', '{"nul": "\\u0000", "half": "\\ud800", "huge": 1e200000}', '{"a": [1, {"b": null}]}', '2024-03-18T17:49:59.431Z', NULL)`)
+  const extra = ['__proto__', 'Odd "name', 't', 'n', 'f', 'big', 'bigs', 'exacts', 'counted', 'exact', 'yes', 'roles', 'j', 'jb', 'at', 'nothing', 'email']
   const [record] = await load(tableSource({ ...options, columns: { userId: 'id' }, extra, pool }), 'a')
   if (record?.kind !== 'active') throw new Error('not found')
   t.strictSame(JSON.parse(JSON.stringify(record.user.extra)), JSON.parse(JSON.stringify({
@@ -293,6 +303,8 @@ t.test('columns of one\'s own stand under one key, as they are, frozen', async t
     n: 42,
     f: 1.5,
     big: '9007199254740993',
+    bigs: ['9007199254740993', null],
+    exacts: [['1.10'], ['2']],
     counted: '9007199254740993',
     exact: '1.10',
     yes: true,
@@ -422,6 +434,190 @@ t.test('a table that changes while it is read is looked at anew', async t => {
     for (let connections = 0; connections < 2; connections++) await Promise.all([1, 2, 3].map(() => load(source, id)))
     await sql(change)
     t.match(await load(source, id), [{ kind: 'active', user: { email: 'a@b.c', extra: { email: 'a@b.c' } } }], change)
+  }
+})
+
+t.test('a role from which row-level security hides rows is refused at the start, with the policy and what to do', async t => {
+  const { url, sql } = await database(t, `CREATE TABLE users (id uuid PRIMARY KEY, plan text NOT NULL DEFAULT 'free'); INSERT INTO users VALUES ('0ab5f1c2-6d1e-4f0e-9d5b-1b2c3d4e5f60'); ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY "Users read their own" ON users FOR SELECT USING (current_setting('request.jwt.claim.sub', true)::uuid = id)`)
+  const id = '0ab5f1c2-6d1e-4f0e-9d5b-1b2c3d4e5f60'
+  const bound = await poolOfRole(t, { url, sql }, 'rls_bound', 'GRANT SELECT ON users TO rls_bound')
+  const bypassing = await poolOfRole(t, { url, sql }, 'rls_bypassing', 'ALTER ROLE rls_bypassing BYPASSRLS; GRANT SELECT ON users TO rls_bypassing')
+  const owning = await poolOfRole(t, { url, sql }, 'rls_owning', 'ALTER TABLE users OWNER TO rls_owning')
+  t.teardown(() => sql('ALTER TABLE users OWNER TO postgres'))
+  const sourceOf = (pool: PoolLike): UserSource => tableSource({ ...options, subject: 'id', columns: { userId: 'id' }, extra: ['plan'], pool })
+  const reads = async (pool: PoolLike, when: string): Promise<void> => {
+    const source = sourceOf(pool)
+    await source.ready!()
+    t.same(await kindsOf(source, id), ['active'], when)
+  }
+  const refuses = async (pool: PoolLike, by: string, when: string): Promise<void> => {
+    await t.rejects(sourceOf(pool).ready!(), {
+      code: 'ORI_CONTRACT_INVALID_OPTION',
+      message: `option "table": row-level security hides rows of "users" from the role (${by}), and their users would be unknown. The rule: the role reads all rows. Connect as a role with BYPASSRLS`
+    }, when)
+  }
+  await refuses(bound, 'by "Users read their own"', 'a role that the policy binds')
+  await reads(bypassing, 'one with BYPASSRLS')
+  await reads(owning, 'the owner')
+  await sql('ALTER TABLE users FORCE ROW LEVEL SECURITY')
+  await refuses(owning, 'by "Users read their own"', 'the owner under FORCE')
+  await reads(bypassing, 'BYPASSRLS under FORCE')
+  const { app } = appOf(t, app => app.register(sessionCache, { source: sourceOf(bound) }))
+  await t.rejects(async () => { await app.ready() }, { code: 'ORI_CONTRACT_INVALID_OPTION' }, 'by the app')
+  await sql('CREATE POLICY all_rows ON users FOR SELECT TO rls_bound USING (true)')
+  await reads(bound, 'a policy that lets it read all')
+  await refuses(owning, 'by "Users read their own"', 'but not this one')
+  await sql("CREATE POLICY paying ON users AS RESTRICTIVE FOR ALL USING (plan <> 'free')")
+  await refuses(bound, 'by "paying"', 'a policy that restricts what others let it read')
+  await sql('DROP POLICY paying ON users; DROP POLICY all_rows ON users; DROP POLICY "Users read their own" ON users; CREATE POLICY writing ON users FOR UPDATE USING (true)')
+  await refuses(bound, 'no policy lets it read any', 'none that is about reading')
+  await sql('ALTER TABLE users DISABLE ROW LEVEL SECURITY')
+  await reads(bound, 'and when it is off')
+})
+
+t.test('a table with rows that its unique index does not cover is refused; partitions are covered', async t => {
+  const { sql, pool } = await database(t, "CREATE TABLE users (id int, auth_id text UNIQUE, email text); CREATE TABLE old_users () INHERITS (users); CREATE TABLE older_users () INHERITS (old_users); INSERT INTO users VALUES (1, 'a', 'one'); INSERT INTO old_users VALUES (2, 'a', 'two')")
+  const inherited = (of: string, heir: string): { code: string, message: string } => ({ code: 'ORI_CONTRACT_INVALID_OPTION', message: `option "table": rows of ${heir} are rows of "${of}" by INHERITS, and no unique index of "${of}" covers them. The rule: one row is one user.` })
+  await t.rejects(tableSource({ ...options, pool }).ready!(), inherited('users', 'old_users'))
+  await sql('CREATE SCHEMA apart; CREATE TABLE apart."Third" () INHERITS (users)')
+  await t.rejects(tableSource({ ...options, pool }).ready!(), inherited('users', 'apart."Third", old_users'))
+  await sql('ALTER TABLE old_users ADD UNIQUE (auth_id)')
+  await t.rejects(tableSource({ ...options, table: 'old_users', pool }).ready!(), inherited('old_users', 'older_users'))
+  await sql('ALTER TABLE older_users NO INHERIT old_users')
+  t.match(await load(tableSource({ ...options, table: 'old_users', pool }), 'a'), [{ user: { email: 'two' } }], 'one that inherits itself is as any other')
+  await sql('ALTER TABLE old_users NO INHERIT users; DROP TABLE apart."Third"')
+  t.match(await load(tableSource({ ...options, pool }), 'a'), [{ user: { email: 'one' } }])
+  await sql("CREATE TABLE parts (id int, auth_id text UNIQUE, email text) PARTITION BY HASH (auth_id); CREATE TABLE part_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE part_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1); INSERT INTO parts SELECT n, 'user_' || n, NULL FROM generate_series(1, 9) AS n")
+  t.same(await kindsOf(tableSource({ ...options, table: 'parts', pool }), 'user_1', 'user_2', 'user_10'), ['active', 'active', 'unknown'])
+})
+
+t.test('a column whose type changes while its plan is in use is read by the new type, or looked at anew', async t => {
+  const { sql, pool } = await database(t, `CREATE DOMAIN count AS bigint; CREATE TABLE users (id int, auth_id int UNIQUE, email text, active boolean, done boolean, tenant int, tenants int[], price int, size int, weight real, code text);
+    INSERT INTO users VALUES (1, 7, NULL, false, true, 7, '{7}', 7, 7, 7, '7'), (2, 8, NULL, true, true, 7, '{7}', 7, 7, 7, '7')`)
+  const extra = ['tenant', 'tenants', 'price', 'size', 'weight', 'code']
+  const source = tableSource({ ...options, columns: { userId: 'id', isActive: 'active', onboardingCompleted: 'done' }, extra, pool })
+  const everywhere = async (): Promise<UserRecord[][]> => await Promise.all([1, 2, 3, 4, 5].map(() => load(source, '8')))
+  for (const [record] of await everywhere()) t.match(record, { user: { extra: { tenant: 7, tenants: [7], price: 7, size: 7, weight: 7, code: '7' } } })
+  t.same(await kindsOf(source, '7'), ['inactive'])
+  await sql('ALTER TABLE users ALTER COLUMN tenant TYPE bigint, ALTER COLUMN tenants TYPE bigint[], ALTER COLUMN price TYPE numeric(30, 10), ALTER COLUMN size TYPE count, ALTER COLUMN weight TYPE double precision, ALTER COLUMN code TYPE bigint USING code::bigint')
+  await sql("UPDATE users SET tenant = 9007199254740993, tenants = '{9007199254740993}', price = 9007199254740993.5, size = 9007199254740993, weight = 0.1, code = -9007199254740993")
+  const exact = { tenant: '9007199254740993', tenants: ['9007199254740993'], price: '9007199254740993.5000000000', size: '9007199254740993', weight: 0.1, code: '-9007199254740993' }
+  for (const [record] of await everywhere()) t.match(record, { user: { extra: exact } })
+  t.match(await load(tableSource({ ...options, columns: { userId: 'id' }, extra, pool }), '8'), [{ user: { extra: exact } }], 'as after a start')
+
+  await sql('ALTER TABLE users ALTER COLUMN auth_id TYPE bigint; INSERT INTO users (id, auth_id) VALUES (3, 9007199254740993)')
+  t.same(await kindsOf(source, '9007199254740993', '8'), ['active', 'active'], 'subjects that the column can hold now')
+
+  await sql('ALTER TABLE users ALTER COLUMN active TYPE int USING active::int')
+  for (const subject of ['7', '8']) await t.rejects(load(source, subject), { code: 'ORI_SOURCE_UNAVAILABLE', cause: { message: /"columns\.isActive": the column "active" has type integer/ } }, 'an inactive user does not become active')
+  await sql('ALTER TABLE users ALTER COLUMN active TYPE boolean USING active::boolean, ALTER COLUMN done TYPE text')
+  await t.rejects(load(source, '8'), { code: 'ORI_SOURCE_UNAVAILABLE', cause: { message: /"columns\.onboardingCompleted"/ } })
+  await sql('ALTER TABLE users ALTER COLUMN done TYPE boolean USING done::boolean')
+  t.same(await kindsOf(source, '7', '8'), ['inactive', 'active'])
+})
+
+t.test('a user whose row fails the statement is a defect, not unknown, and fails nobody else of the batch', async t => {
+  const { sql, pool } = await database(t, `CREATE TABLE users (id int, auth_id text UNIQUE, email text, a int, b int, data json, given text, ratio int GENERATED ALWAYS AS (a / b) VIRTUAL, plan text GENERATED ALWAYS AS (data ->> 'plan') VIRTUAL, age int GENERATED ALWAYS AS (given::int) VIRTUAL);
+    INSERT INTO users (id, auth_id, a, b, data, given) SELECT n, 'user_' || n, 4, 2, '{"plan": "pro"}', '5' FROM generate_series(1, 20) AS n`)
+  const source = tableSource({ ...options, extra: ['ratio', 'plan', 'age'], pool })
+  const asked = ['user_1', 'user_2', 'user_0', 'user_3', 'user_4']
+  const outcomes = async (): Promise<unknown[]> => {
+    const deadline = startDeadline(systemClock, 5000)
+    const settled = await Promise.allSettled(source.load(asked.map(subject => request(subject)), deadline))
+    deadline.release()
+    return settled.map(outcome => outcome.status === 'fulfilled' ? outcome.value.kind : [(outcome.reason as { code: string }).code, (outcome.reason as { cause: { code: string } }).cause.code])
+  }
+  t.same(await outcomes(), ['active', 'active', 'unknown', 'active', 'active'])
+  const bad: ReadonlyArray<readonly [string, string]> = [['b = 0', '22012'], ['data = \'{"plan": "\\u0000"}\'', '22P05'], ["given = 'five'", '22P02'], ["given = '99999999999'", '22003']]
+  for (const [change, code] of bad) {
+    await sql(`UPDATE users SET ${change} WHERE auth_id = 'user_2'`)
+    t.same(await outcomes(), ['active', ['ORI_CACHE_STATEMENT_REFUSED', code], 'unknown', 'active', 'active'], change)
+    await sql("UPDATE users SET b = 2, data = NULL, given = NULL WHERE auth_id = 'user_2'")
+  }
+  await sql("UPDATE users SET b = 0 WHERE auth_id = 'user_2'")
+  const { app, log } = appOf(t, app => app.register(sessionCache, { source }))
+  const me = async (subject: string): Promise<number> => (await app.inject({ url: '/me', headers: { 'x-user': subject } })).statusCode
+  t.same([await me('user_1'), await me('user_2')], [200, 500])
+  t.ok(log.some(({ level, msg }) => level === 50 && msg.includes('session')), 'which is logged')
+})
+
+t.test('a table that fitted once and does not any more is unavailable, which is logged once, until it is back', async t => {
+  const { sql, pool } = await database(t, "CREATE TABLE users (id int, auth_id int UNIQUE, email text); INSERT INTO users VALUES (1, 7, 'a@b.c')")
+  const { app, log } = appOf(t, app => app.register(sessionCache, { source: tableSource({ ...options, pool }), expireAfterMs: 20 }))
+  const me = async (subject: string = '7'): Promise<string> => {
+    await new Promise(resolve => { setTimeout(resolve, 30) })
+    const { statusCode, headers } = await app.inject({ url: '/me', headers: { 'x-user': subject } })
+    return headers['x-session-stale'] === undefined ? String(statusCode) : `${statusCode}, stale`
+  }
+  const misfits = (): string[] => log.splice(0).filter(({ level, msg }) => level === 50 && msg.startsWith('tableSource(): the table does not fit any more. A cache in front serves the users it knows, marked stale.')).map(({ msg }) => msg)
+  t.equal(await me(), '200')
+  const changes: ReadonlyArray<readonly [change: string, back: string, told: RegExp | null]> = [
+    ['ALTER TABLE users ALTER COLUMN auth_id TYPE timestamp USING now()', 'ALTER TABLE users ALTER COLUMN auth_id TYPE int USING 7', /"subject": the column "auth_id" has type timestamp/],
+    ['ALTER TABLE users RENAME TO gone; CREATE TABLE users (id int, auth_id date, email text)', 'DROP TABLE users; ALTER TABLE gone RENAME TO users', /"subject": the column "auth_id" has type date/],
+    ['ALTER TABLE users RENAME TO gone', 'ALTER TABLE gone RENAME TO users', null],
+    ["ALTER TABLE users RENAME TO gone; CREATE VIEW users AS SELECT id, auth_id::text || '' AS auth_id, email FROM gone", 'DROP VIEW users; ALTER TABLE gone RENAME TO users', /"users" is not a table/]
+  ]
+  for (const [change, back, told] of changes) {
+    await sql(change)
+    t.same([await me(), await me(), await me('8')], ['200, stale', '200, stale', '503'], change)
+    const [first, ...more] = misfits()
+    if (told === null) t.equal(first, undefined)
+    else t.match(first, told)
+    t.same(more, [])
+    await sql(back)
+    await until('it is back', async () => await me() === '200')
+  }
+
+  const away = new Error('away')
+  let state: 'fits' | 'defect' | 'absent' = 'fits'
+  const scripted: PoolLike = {
+    connect: () => (pool as PoolLike).connect(),
+    query: async statement => {
+      if (state !== 'fits' && statement.name !== undefined) throw Object.assign(away, { code: '42601' })
+      if (state === 'absent' && statement.text.includes('pg_catalog.json_agg')) return { rows: [{ facts: null }] }
+      return await (pool as PoolLike).query(statement)
+    }
+  }
+  const source = tableSource({ ...options, pool: scripted })
+  t.same(await kindsOf(source, '7'), ['active'])
+  state = 'defect'
+  await t.rejects(load(source, '7'), { code: 'ORI_CACHE_STATEMENT_REFUSED' }, 'a defect stays one as long as the table fits')
+  state = 'absent'
+  for (let round = 0; round < 2; round++) await t.rejects(load(source, '7'), { code: 'ORI_SOURCE_UNAVAILABLE', cause: { message: /does not exist/ } })
+  state = 'fits'
+  t.same(await kindsOf(source, '7'), ['active'])
+})
+
+t.test('a server that lists parameters in its errors changes nothing', async t => {
+  const { url, sql } = await database(t, usersSql)
+  const pool = await poolOfRole(t, { url, sql }, 'listing', 'ALTER ROLE listing SET log_parameter_max_length_on_error = -1; GRANT SELECT ON users TO listing')
+  const source = tableSource({ ...options, pool })
+  await source.ready!()
+  const everywhere = async (): Promise<void> => { for (const kinds of await Promise.all([1, 2, 3, 4, 5].map(() => kindsOf(source, 'user_1')))) t.same(kinds, ['active']) }
+  await everywhere()
+  const refusals: ReadonlyArray<readonly [change: string, back: string, code: string]> = [
+    ['REVOKE SELECT ON users FROM listing', 'GRANT SELECT ON users TO listing', '42501'],
+    ['ALTER TABLE users RENAME TO gone', 'ALTER TABLE gone RENAME TO users', '42P01'],
+    ['ALTER TABLE users RENAME COLUMN email TO mail', 'ALTER TABLE users RENAME COLUMN mail TO email', '42703'],
+    ['REVOKE USAGE ON SCHEMA public FROM PUBLIC', 'GRANT USAGE ON SCHEMA public TO PUBLIC', '42P01']
+  ]
+  for (const [change, back, code] of refusals) {
+    await sql(change)
+    await t.rejects(load(source, 'user_1'), { code: 'ORI_SOURCE_UNAVAILABLE', message: new RegExp(`^PostgreSQL refuses: .* \\(${code}\\)$`) }, change)
+    await sql(back)
+    await everywhere()
+  }
+  await sql('ALTER TABLE users ALTER COLUMN email TYPE varchar(320)')
+  await everywhere()
+  await sql(`CREATE FUNCTION fails () RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN PERFORM 1 FROM no_such_table; RETURN NEW; END';
+    CREATE FUNCTION is_let (text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN EXISTS (SELECT FROM no_such_table); END';
+    CREATE TABLE audited (id text); INSERT INTO audited VALUES ('a'); CREATE TRIGGER audit BEFORE INSERT ON audited FOR EACH ROW EXECUTE FUNCTION fails(); GRANT SELECT, INSERT ON audited TO listing;
+    CREATE POLICY reading ON audited USING (is_let(id)); ALTER TABLE audited ENABLE ROW LEVEL SECURITY; CREATE POLICY adding ON audited FOR INSERT WITH CHECK (true)`)
+  for (const text of ['SELECT is_let($1)', 'INSERT INTO audited VALUES ($1)', 'SELECT * FROM audited WHERE id = $1']) {
+    const error: unknown = await pool.query(text, ['a']).catch((error: unknown) => error)
+    t.match(error, { code: '42P01', where: /PL\/pgSQL function .*with parameters: \$1 = 'a'$/s })
+    t.equal(databaseFailureOf(error, 'own'), 'rejected', `${text}: from within a function, a trigger or a policy it is a defect all the same`)
   }
 })
 

@@ -52,7 +52,7 @@ export function readConnection (
 }
 
 const encoding =
-  'Special characters of user and password have to be percent-encoded ("#" is %23, "@" is %40, "/" is %2F).'
+  'Special characters of user and password have to be percent-encoded ("#" is %23, "@" is %40, "/" is %2F, "?" is %3F).'
 
 function refuseText (text: string): void {
   if (!/^(?:postgres(?:ql)?:\/\/|socket:|\/)/i.test(text)) {
@@ -83,10 +83,9 @@ function fromString (text: string, parse: (connectionString: string) => object):
   } catch (error) {
     refuseFiles(text)
     const { message } = error as { message?: unknown }
-    // The texts of node-postgres about TLS hold nothing of the string; others may.
-    if (typeof message === 'string' && /^(?:SECURITY WARNING|Invalid sslnegotiation|sslnegotiation=)/.test(message)) {
-      throw new Refused(`is refused by node-postgres: ${message.replace(/\.$/, '')}.`)
-    }
+    // The texts of node-postgres about TLS hold nothing of the string but the value of a parameter; others may.
+    const isAboutTls = typeof message === 'string' && /^(?:SECURITY WARNING|Invalid sslnegotiation|sslnegotiation=)/.test(message)
+    if (isAboutTls && !mayHidePassword(text)) throw new Refused(`is refused by node-postgres: ${message.replace(/\.$/, '')}.`)
     throw new Refused(`cannot be parsed. ${encoding}`)
   }
   refuseCertificates(text, parsed['ssl'])
@@ -106,7 +105,7 @@ function refuseFiles (text: string): void {
     try {
       readFileSync(path)
     } catch (error) {
-      throw new Refused(`names a file that cannot be read: ${name}=${path} (${codeOf(error)}). Put it there, let ` +
+      throw new Refused(`names a file that cannot be read: ${shown(text, name)} (${codeOf(error)}). Put it there, let ` +
         'this process read it, or mend the path.')
     }
   }
@@ -117,18 +116,16 @@ function refuseCertificates (text: string, ssl: unknown): void {
   if (typeof ssl !== 'object' || ssl === null) return
   // The key is not enumerable.
   const { ca, cert, key } = ssl as { readonly ca?: string, readonly cert?: string, readonly key?: string }
-  const rootPath = parameter(text, 'sslrootcert')
-  if (rootPath !== undefined && ca !== undefined && !isCertificate(ca)) {
-    throw new Refused(`names a file that holds no certificate: sslrootcert=${rootPath}. It has to be PEM ` +
+  if (parameter(text, 'sslrootcert') !== undefined && ca !== undefined && !isCertificate(ca)) {
+    throw new Refused(`names a file that holds no certificate: ${shown(text, 'sslrootcert')}. It has to be PEM ` +
       '("-----BEGIN CERTIFICATE-----").')
   }
   if (cert === undefined && key === undefined) return
   try {
     createSecureContext({ cert, key })
   } catch (error) {
-    const [certPath, keyPath] = [parameter(text, 'sslcert'), parameter(text, 'sslkey')]
-    throw new Refused(`names a certificate and a key that cannot be used: sslcert=${certPath}, sslkey=${keyPath} ` +
-      `(${codeOf(error)}). Both have to be PEM, and belong together.`)
+    throw new Refused('names a certificate and a key that cannot be used: ' +
+      `${shown(text, 'sslcert')}, ${shown(text, 'sslkey')} (${codeOf(error)}). Both have to be PEM, and belong together.`)
   }
 }
 
@@ -157,10 +154,20 @@ function adviceOn (text: string): string | null {
   const schema = parameter(text, 'schema')
   // Where the search path leads in any case.
   if (schema === undefined || schema === '' || schema === 'public') return null
-  const path = `-c search_path=${schema}`
+  const path = `-c search_path=${mayHidePassword(text) ? 'its_value' : schema}`
   return 'The connection string has "schema", which Prisma reads and node-postgres does not: tables are looked for ' +
     `by the search path of the role. Write options=${encodeURIComponent(path)} in its place, ` +
     'or name the schema with the tables'
+}
+
+/** Whether what reads as parameters may be the rest of a password whose "?" is not encoded: an "@" that ends it comes later. */
+function mayHidePassword (text: string): boolean {
+  return /\?.*@/s.test(text)
+}
+
+/** A parameter as it may be told. */
+function shown (text: string, name: string): string {
+  return mayHidePassword(text) ? `${name}, whose value is not shown because of the "@" after it: if it is part of the password, write its "?" as %3F` : `${name}=${parameter(text, name)}`
 }
 
 function parameter (text: string, name: string): string | undefined {

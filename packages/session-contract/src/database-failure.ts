@@ -61,6 +61,13 @@ const refusedCertificates = /^(?:ERR_TLS_CERT_|ERR_SSL_\w*ALERT|CERT_|UNABLE_TO_
 /** The files of PostgreSQL's source that begin a session: unlike the severity FATAL, they are never translated. */
 const sessionSources = /^(?:postinit|miscinit|auth[\w-]*|hba|postmaster|backend_startup)\.c$/
 
+/**
+ * A context that says nothing but the parameters of the statement, as `log_parameter_max_length_on_error` has it for
+ * every error: a list of quoted values, which may hold line breaks. The words around the list are translated; they are
+ * on its line.
+ */
+const parameterList = /^[^\n'$]*\$1 = (?:NULL|(?:'[^']*')+)(?:, \$\d+ = (?:NULL|(?:'[^']*')+))*[^\n"'$]*$/
+
 const classes: ReadonlySet<unknown> = new Set<DatabaseFailure>([
   'unsent', 'severed', 'aborted', 'outdated', 'demoted', 'exhausted', 'withdrawn', 'rejected', 'unknown'
 ])
@@ -117,9 +124,10 @@ export function isOutage (failure: DatabaseFailure): boolean {
 }
 
 /**
- * Whether a statement that was sent under a name may pass when it is sent without: its plan is `outdated`, or the types
- * that its parameters were given when it was prepared have no operator (42883) or assignment (42804) any more, as after
- * `ALTER COLUMN … TYPE text` of a uuid. Nothing ran. Without a name it is prepared anew; what fails then is final.
+ * Whether a statement that was prepared before, and is executed again, may pass when it is prepared anew: its plan is
+ * `outdated`, or the types that its parameters were given then have no operator (42883) or assignment (42804) any more,
+ * as after `ALTER COLUMN … TYPE text` of a uuid. Nothing ran. For a statement that is only being prepared both are
+ * defects: ask only about one that a session had prepared.
  */
 export function isPlanOutdated (error: unknown): boolean {
   if (databaseFailureOf(error) === 'outdated') return true
@@ -136,8 +144,9 @@ export function isMisnamed (error: unknown): boolean {
 }
 
 /** "cached plan must not change result type", which PostgreSQL has no code of its own for, of the statement itself. */
-function isChangedPlan ({ code, message, routine, where }: Fields): boolean {
-  if (code !== '0A000' || where !== undefined) return false
+function isChangedPlan (fields: Fields): boolean {
+  const { code, message, routine } = fields
+  if (code !== '0A000' || isFromWithin(fields)) return false
   return routine === 'RevalidateCachedQuery' || message === 'cached plan must not change result type'
 }
 
@@ -145,9 +154,12 @@ function endsSession ({ severity, file }: Fields): boolean {
   return severity === 'FATAL' || (typeof file === 'string' && sessionSources.test(file))
 }
 
-/** Whether the error arose in a function, trigger or policy that the statement only led to. */
+/**
+ * Whether the error arose in a function, trigger or policy that the statement only led to: those add lines of their own to
+ * the context.
+ */
 function isFromWithin ({ where }: Fields): boolean {
-  return typeof where === 'string' && where !== ''
+  return typeof where === 'string' && where !== '' && !parameterList.test(where)
 }
 
 function each (failure: DatabaseFailure, codes: readonly string[]): ReadonlyArray<readonly [string, DatabaseFailure]> {

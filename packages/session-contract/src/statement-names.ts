@@ -1,4 +1,4 @@
-import { isMisnamed, isPlanOutdated } from './database-failure.js'
+import { databaseFailureOf, isMisnamed, isPlanOutdated } from './database-failure.js'
 
 /**
  * The names under which a source has connections prepare its statements. A statement whose plan does not fit any more,
@@ -7,6 +7,8 @@ import { isMisnamed, isPlanOutdated } from './database-failure.js'
  */
 export class StatementNames {
   #areUsed = true
+  /** Names that were answered: a session may have prepared them. */
+  readonly #answered = new Set<string>()
 
   /**
    * Sends a statement, at most twice.
@@ -16,9 +18,11 @@ export class StatementNames {
   async send<T> (name: string, send: (named: { readonly name?: string }) => Promise<T>): Promise<T> {
     if (!this.#areUsed) return await send({})
     try {
-      return await send({ name })
+      const answer = await send({ name })
+      this.#answered.add(name)
+      return answer
     } catch (error) {
-      if (!isPlanOutdated(error)) throw error
+      if (!(this.#answered.has(name) ? isPlanOutdated(error) : databaseFailureOf(error) === 'outdated')) throw error
       if (isMisnamed(error)) this.#areUsed = false
       return await send({})
     }

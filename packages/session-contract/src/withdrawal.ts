@@ -41,6 +41,20 @@ const noPassword: Words = [
   'Give one, or a function that answers with one'
 ]
 
+/** What node-postgres says of a login by SCRAM: it has no codes. The last one is for everything else. */
+const logins: ReadonlyArray<readonly [RegExp, Words]> = [
+  [/client password must be/, noPassword],
+  [/mechanism/i, [
+    'the server offers no way to log in that node-postgres takes',
+    'Let the role in by scram-sha-256: password_encryption, and a line in pg_hba.conf'
+  ]],
+  [/signature|nonce/, [
+    'the server did not prove that it knows the password of the role',
+    'Look where the connection leads: another server, or something in between, may have answered'
+  ]],
+  [/^/, ['the server broke the rules of the login', 'Look where the connection leads, and at the cause']]
+]
+
 /** The most errors that are followed from one to its cause. */
 const maxCauses = 5
 
@@ -61,7 +75,9 @@ export function withdrawalOf (error: unknown, author: StatementAuthor = 'any'): 
 function told (error: object): Withdrawal {
   const { code, message } = error as { code?: unknown, message?: unknown }
   if (typeof code !== 'string') {
-    return String(message).startsWith('SASL') ? withdrawal('SASL', noPassword) : withdrawal('TLS', noTls)
+    const text = String(message)
+    if (!text.startsWith('SASL')) return withdrawal('TLS', noTls)
+    return withdrawal('SASL', logins.find(([pattern]) => pattern.test(text))![1])
   }
   // Without an author only the beginning of a session counts as refused.
   const isSession = databaseFailureOf(error) === 'withdrawn'

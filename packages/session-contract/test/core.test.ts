@@ -7,7 +7,7 @@ import { makeCertificate, ManualClock } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
-  callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, flag, integer, isOutage,
+  callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, exactJson, flag, integer, isOutage,
   isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, quotedName, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
   sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, sqlLiteral, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome, type SessionUser
@@ -263,6 +263,34 @@ t.test('a pooler that ends a client says nothing about the statement, unless it 
   t.equal(databaseFailureOf(failed({ code: '08P01', severity: 'FATAL', file: 'postgres.c' })), 'rejected', 'PostgreSQL itself')
 })
 
+/** What a server says of the parameters of a statement, in the languages that PostgreSQL 15 has it translated to in ways that differ. */
+const listed: Readonly<Record<string, (list: string) => string>> = {
+  English: list => `unnamed portal with parameters: ${list}`,
+  German: list => `unbenanntes Portal mit Parametern: ${list}`,
+  Spanish: list => `portal sin nombre con parámetros: ${list}`,
+  French: list => `portail non nommé avec les paramètres : « ${list} »`,
+  Japanese: list => `パラメータを持つ無名ポータル: ${list}`,
+  Korean: list => `이름 없는 포탈의 매개 변수: ${list}`,
+  'a named portal': list => `portal "C_1" with parameters: ${list}`
+}
+const lists = ["$1 = 'user_1'", "$1 = NULL, $2 = '{a,b}'", "$1 = 'it''s, $2 = no', $2 = NULL", "$1 = 'two\nlines: PL/pgSQL function f() line 1', $2 = 'cut...'", `$1 = '${'x\n'.repeat(2_000_000)}'`]
+
+t.test('a server that adds the parameters to its errors changes nothing about what they are, in any language', async t => {
+  for (const [language, words] of Object.entries(listed)) {
+    for (const list of lists) {
+      const where = words(list)
+      const shown = `${language}: ${list.slice(0, 60)}`
+      t.equal(databaseFailureOf(failed({ code: '0A000', routine: 'RevalidateCachedQuery', where })), 'outdated', shown)
+      for (const code of ['42501', '42P01', '42703', '3F000']) t.equal(databaseFailureOf(failed({ code, where }), 'own'), 'withdrawn', shown)
+      for (const code of ['42883', '42804']) t.ok(isPlanOutdated(failed({ code, where })), shown)
+      for (const inner of ['PL/pgSQL function audit() line 1 at PERFORM', 'SQL statement "SELECT a FROM t WHERE $1 = \'x\'"\nPL/pgSQL function f() line 3 at SQL statement', 'SQL-Anweisung »SELECT $1 = NULL«\nPL/pgSQL-Funktion f() Zeile 3', 'SQL function "f" during inlining']) {
+        t.equal(databaseFailureOf(failed({ code: '42501', where: `${inner}\n${where}` }), 'own'), 'rejected', `${inner} ${shown}`)
+        t.notOk(isPlanOutdated(failed({ code: '42883', where: `${inner}\n${where}` })))
+      }
+    }
+  }
+})
+
 t.test('a plan that does not fit any more is told by what PostgreSQL says in any language, and only of the statement itself', async t => {
   const changed = { code: '0A000', severity: 'ERROR', message: 'cached plan must not change result type', routine: 'RevalidateCachedQuery' }
   for (const error of [changed, { ...changed, message: 'zwischengespeicherter Plan darf den Ergebnistyp nicht ändern' }, { ...changed, routine: undefined }, { code: '26000' }, { code: '42P05' }]) {
@@ -295,7 +323,12 @@ t.test('a statement goes under its name, once more without when its plan is outd
   const changed = { code: '0A000', routine: 'RevalidateCachedQuery' }
   t.strictSame([await sendAfter(changed), sent.splice(0)], ['rows', ['find', undefined]])
   t.strictSame([await sendAfter(changed, { code: '42P01' }), sent.splice(0)], ['42P01', ['find', undefined]])
-  t.strictSame([await sendAfter({ code: '42883' }, { code: '42883' }), sent.splice(0)], ['42883', ['find', undefined]])
+  t.strictSame([await sendAfter({ code: '42883' }), sent.splice(0)], ['42883', ['find']], 'which was never prepared')
+  t.strictSame([await sendAfter(), sent.splice(0)], ['rows', ['find']])
+  for (const code of ['42883', '42804']) t.strictSame([await sendAfter({ code }, { code }), sent.splice(0)], [code, ['find', undefined]], 'which was')
+  t.strictSame([await names.send('other', send), await names.send('other', send), sent.splice(0)], ['rows', 'rows', ['other', 'other']])
+  failures.push({ code: '42883' })
+  t.strictSame([await names.send('third', send).catch((error: { code: string }) => error.code), sent.splice(0)], ['42883', ['third']], 'whatever others were')
   t.strictSame([await sendAfter({ code: '23505' }), sent.splice(0)], ['23505', ['find']])
   t.strictSame([await sendAfter({ code: '26000' }), sent.splice(0)], ['rows', ['find', undefined]])
   t.strictSame([await sendAfter(), sent.splice(0)], ['rows', [undefined]])
@@ -316,7 +349,13 @@ t.test('a refusal is told in words: its code, what is refused, what to do; also 
     [{ code: '3F000' }, 'own', '3F000', /a schema/, /name/],
     [{ code: 'CERT_HAS_EXPIRED' }, 'any', 'CERT_HAS_EXPIRED', /certificate/, /sslrootcert/],
     [{ message: 'The server does not support SSL connections' }, 'any', 'TLS', /no TLS/, /sslmode=disable/],
-    [{ message: 'SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string' }, 'any', 'SASL', /password/, /function/]
+    [{ message: 'SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string' }, 'any', 'SASL', /a password is wanted/, /function/],
+    [{ message: 'SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a non-empty string' }, 'any', 'SASL', /a password is wanted/, /function/],
+    [{ message: 'SASL: SCRAM-SERVER-FINAL-MESSAGE: server signature does not match' }, 'any', 'SASL', /did not prove that it knows the password/, /another server/],
+    [{ message: 'SASL: SCRAM-SERVER-FINAL-MESSAGE: server signature is missing' }, 'any', 'SASL', /did not prove/, /another server/],
+    [{ message: 'SASL: SCRAM-SERVER-FIRST-MESSAGE: server nonce does not start with client nonce' }, 'any', 'SASL', /did not prove/, /another server/],
+    [{ message: 'SASL: Only mechanism(s) SCRAM-SHA-256 are supported' }, 'any', 'SASL', /no way to log in that node-postgres takes/, /scram-sha-256/],
+    [{ message: 'SASL: SCRAM-SERVER-FIRST-MESSAGE: iteration count 900000 exceeds scramMaxIterations of 100000' }, 'any', 'SASL', /broke the rules/, /cause/]
   ]
   for (const [fields, author, code, reason, remedy] of refusals) {
     t.match(withdrawalOf(failed(fields), author), { code, reason, remedy }, code)
@@ -424,10 +463,39 @@ t.test('a connection string that cannot be used is refused in words that do not 
     t.match(reading, { kind: 'refused', flaw }, String(flaw))
     t.notMatch(JSON.stringify(reading), /hun[#%]?ter2/)
   }
+  const passwords: ReadonlyArray<readonly [string, RegExp]> = [
+    ['postgres://u:hunter2?sslrootcert=hunter2@h/d', /^names a file that cannot be read: sslrootcert, whose value is not shown because of the "@" after it: .*"\?" as %3F/],
+    ['postgres://u:pa@hu?sslrootcert=hunter2@h/d', /^names a file that cannot be read: sslrootcert, whose/],
+    [`postgres://u:pa@hu?sslrootcert=${path('text.pem')}&x=hunter2@h/d`, /^names a file that holds no certificate: sslrootcert, whose/],
+    [`postgres://u:pa@hu?sslcert=${path('one.pem')}&sslkey=${path('two.key')}&x=hunter2@h/d`, /^names a certificate and a key that cannot be used: sslcert, whose/],
+    ['postgres://u:pa@hu?sslnegotiation=hunter2@h/d', /^cannot be parsed.*"\?" is %3F/]
+  ]
+  for (const [connectionString, flaw] of passwords) {
+    const reading = readConnection({ connectionString }, text => {
+      if (text.includes('sslnegotiation')) throw new Error('Invalid sslnegotiation value: "hunter2@h/d".')
+      return parsed(text.replace('u:hunter2?', 'u:p@x?'))
+    })
+    t.match(reading, { kind: 'refused', flaw })
+    t.notMatch(JSON.stringify(reading), new RegExp(`hunter2|${folder}`), connectionString)
+  }
+  const advised = readConnection({ connectionString: 'postgres://u:pa@hu?schema=hunter2@h/d' }, parsed)
+  t.match(advised, { kind: 'read', advice: /"schema", which Prisma reads/ })
+  t.notMatch((advised as { advice: string }).advice, /hunter2/)
   t.match(readConnection({ connectionString: `${at}?sslcert=${path('one.pem')}&sslkey=${path('one.key')}` }, parsed), { kind: 'read' })
   t.match(readConnection({ connectionString: 'postgres://u:hun,ter2@h/d' }, parsed), { kind: 'read' }, 'a comma of a password')
   t.match(readConnection({ connectionString: at }, () => ({ port: NaN })), { flaw: /port/ })
   t.match(readConnection({ connectionString: '/var/run/postgresql d' }, () => ({ host: '/var/run/postgresql', database: 'd', port: 5432 })), { config: { host: '/var/run/postgresql' } })
+})
+
+t.test('a number that JavaScript would round stays text, and everything else is as JSON has it', async t => {
+  const values: ReadonlyArray<readonly [string | null | undefined, unknown]> = [
+    [null, null], [undefined, null], ['null', null], ['"9007199254740993"', '9007199254740993'], ['true', true], ['[1]', [1]], ['{"a":1}', { a: 1 }],
+    ['0', 0], ['-7', -7], ['1.10', 1.1], ['0.1', 0.1], ['-0.00001', -0.00001], ['1e-07', 1e-7], ['1e+22', 1e22], ['1.2345678901234568e+17', 1.2345678901234568e17], ['100', 100], ['1.7976931348623157e+308', Number.MAX_VALUE], ['5e-324', 5e-324],
+    ['9007199254740991', Number.MAX_SAFE_INTEGER], ['9007199254740993', '9007199254740993'], ['-9223372036854775807', '-9223372036854775807'],
+    ['9007199254740993.5000000000', '9007199254740993.5000000000'], ['0.1000000000000000055511151231257827', '0.1000000000000000055511151231257827'], ['1e400', '1e400']
+  ]
+  for (const [json, value] of values) t.strictSame(exactJson(json), value, String(json))
+  t.throws(() => exactJson('{'), SyntaxError)
 })
 
 t.test('names and strings stand in SQL as they are, whatever is in them', async t => {

@@ -2,8 +2,8 @@ import { ManualClock } from '@orientor/test-kit'
 import t from 'tap'
 import {
   asSent, columnName, columnOr, extraField, extraOfRow, extraSql, instantMsOfText, instantMsSql, isMisnamed, isName,
-  issuerColumn, jsonOfText, maxNameBytes, nameOf, objectOfText, readInHalves, revisionOfText, sendStatement,
-  SourceUnavailable, startDeadline, tokensValidFromMsOfText, type StatementConfig, type TextRow
+  issuerColumn, jsonOfText, maxNameBytes, nameOf, objectOfText, revisionOfText, sendStatement,
+  SourceUnavailable, startDeadline, tokensValidFromMsOfText, type StatementConfig
 } from '../src/core.js'
 
 t.test('a name is taken as PostgreSQL would keep it: whole, without NUL, and not cut', async t => {
@@ -83,27 +83,6 @@ t.test('a statement is sent with the time that is left, as idempotent, and its v
   await t.rejects(waiting, { constructor: SourceUnavailable, message: 'The table did not answer in time' })
   const late = sendStatement(() => { throw new Error('asked') }, statement, deadline, clock, 'The table')
   await t.rejects(late, { constructor: SourceUnavailable, message: 'The table was not asked: no time is left' })
-})
-
-t.test('a key that the database cannot hold has no rows, and keeps no other key from its own', async t => {
-  const reads: string[] = []
-  const read = async (keys: readonly string[]): Promise<readonly TextRow[]> => {
-    reads.push(keys.join(''))
-    if (keys.includes('!')) throw new Error('unholdable')
-    return keys.map(key => ({ key }))
-  }
-  const isUnholdable = (error: unknown): boolean => (error as Error).message === 'unholdable'
-  const found = async (keys: string): Promise<string> => {
-    return (await readInHalves([...keys], read, isUnholdable)).map(({ key }) => key).join('')
-  }
-  t.strictSame([await found('abcd'), reads.splice(0)], ['abcd', ['abcd']], 'one statement where all can be held')
-  t.strictSame([await found('ab!d'), reads.splice(0)], ['abd', ['ab!d', 'ab', '!d', '!', 'd']])
-  const lists = [['!', ''], ['!!', ''], ['!bc', 'bc'], ['ab!', 'ab'], ['!b!d!', 'bd'], ['', '']] as const
-  for (const [keys, left] of lists) {
-    t.equal(await found(keys), left, keys)
-  }
-  const failing = async (): Promise<never> => await Promise.reject(new Error('other'))
-  await t.rejects(readInHalves(['a'], failing, isUnholdable), { message: 'other' })
 })
 
 t.test('a statement that is not there, or is there already, shows that a pooler gave out another session', async t => {

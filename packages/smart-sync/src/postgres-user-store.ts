@@ -1,10 +1,11 @@
 import {
-  databaseFailureOf, pause, readInHalves, sendStatement, sourceFailureOf, SourceUnavailable, StatementNames,
+  databaseFailureOf, pause, sendStatement, sourceFailureOf, SourceUnavailable, StatementNames,
   Withdrawals, type Clock, type Deadline, type PoolLike, type SessionKey, type TextRow, type WatchedTable,
   type Withdrawal
 } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import { longValues } from './long-values.js'
+import { readInHalves } from './read-in-halves.js'
 import type { Observation } from './observation.js'
 import { needsTypes, typesOf, type ColumnTypes } from './sql/column-types.js'
 import { findUsers, findValues } from './sql/find-users.js'

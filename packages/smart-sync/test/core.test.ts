@@ -1,4 +1,4 @@
-import { SourceUnavailable, createIdentity, sessionKey, startDeadline, type Deadline, type LoadRequest, type SessionKey, type UserRecord } from '@orientor/session-contract/core'
+import { SourceUnavailable, createIdentity, sessionKey, startDeadline, type Deadline, type LoadRequest, type SessionKey, type TextRow, type UserRecord } from '@orientor/session-contract/core'
 import { ManualClock } from '@orientor/test-kit'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -9,6 +9,7 @@ import { errors } from '../src/errors.js'
 import type { IdentityProvider, ProviderAnswer } from '../src/identity-provider.js'
 import { isNews, isTooFarAhead, join, maxVersionLeadMs, observe, type Observation, type ObservedProfile, type UserState } from '../src/observation.js'
 import { resolveOptions } from '../src/options.js'
+import { readInHalves } from '../src/read-in-halves.js'
 import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-database-sync.js'
 import { recordOf } from '../src/sync-outcome.js'
 import { bareTable, quotedTable } from '../src/table-names.js'
@@ -681,4 +682,25 @@ t.test('smart database sync', t => {
     t.same(readings, [{ name: 'orientor.sync.attempts', total: 3 }, { name: 'orientor.sync.profile_creates', total: 2 }, { name: 'orientor.sync.email_collisions', total: 0 }])
   })
   t.end()
+})
+
+t.test('a key that the database cannot hold has no rows, and keeps no other key from its own', async t => {
+  const reads: string[] = []
+  const read = async (keys: readonly string[]): Promise<readonly TextRow[]> => {
+    reads.push(keys.join(''))
+    if (keys.includes('!')) throw new Error('unholdable')
+    return keys.map(key => ({ key }))
+  }
+  const isUnholdable = (error: unknown): boolean => (error as Error).message === 'unholdable'
+  const found = async (keys: string): Promise<string> => {
+    return (await readInHalves([...keys], read, isUnholdable)).map(({ key }) => key).join('')
+  }
+  t.strictSame([await found('abcd'), reads.splice(0)], ['abcd', ['abcd']], 'one statement where all can be held')
+  t.strictSame([await found('ab!d'), reads.splice(0)], ['abd', ['ab!d', 'ab', '!d', '!', 'd']])
+  const lists = [['!', ''], ['!!', ''], ['!bc', 'bc'], ['ab!', 'ab'], ['!b!d!', 'bd'], ['', '']] as const
+  for (const [keys, left] of lists) {
+    t.equal(await found(keys), left, keys)
+  }
+  const failing = async (): Promise<never> => await Promise.reject(new Error('other'))
+  await t.rejects(readInHalves(['a'], failing, isUnholdable), { message: 'other' })
 })

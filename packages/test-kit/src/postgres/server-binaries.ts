@@ -29,10 +29,10 @@ export function serverBinaries (account: ServerAccount | null, environment: Read
 }
 
 function namedPrograms (folder: string): Programs {
-  const { status, stdout, error } = spawnSync(join(folder, 'bin', 'postgres'), ['--version'], { encoding: 'utf8' })
-  const version = status === 0 ? /\d+\S*/.exec(stdout)?.[0] : undefined
-  if (version === undefined || !isAbsolute(folder)) {
-    const why = error?.message ?? `bin/postgres --version ended with ${status}: ${stdout.trim()}`
+  const said = isAbsolute(folder) ? spawnSync(join(folder, 'bin', 'postgres'), ['--version'], { encoding: 'utf8' }) : null
+  const version = said?.status === 0 ? /\d+\S*/.exec(said.stdout)?.[0] : undefined
+  if (version === undefined) {
+    const why = said === null ? 'it is relative' : said.error?.message ?? `bin/postgres --version ended with ${said.status}: ${said.stdout.trim()}`
     throw new Error(`ORIENTOR_POSTGRES_BINARIES must be the absolute path of a folder with bin/initdb and bin/postgres; received "${folder}" (${why}). Mend it, or unset it.`)
   }
   return { folder, version }

@@ -1,10 +1,12 @@
 // Takes promises out of copies of the packages, one at a time, and expects their tests to fail; see mutants.mjs.
 // `npm run test:mutants -- floor` runs those whose name or file has the word.
-import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { mutants } from './mutants.mjs'
+import { listed } from './testing/listed.mjs'
+import { runTestFiles } from './testing/run-test-files.mjs'
+import { totals } from './testing/test-totals.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const word = process.argv[2] ?? ''
@@ -16,7 +18,7 @@ const exploration = { ORIENTOR_SCHEDULES: '10000', ORIENTOR_SEED: '1' }
 
 try {
   for (const name of readdirSync(root)) {
-    if (/^(tsconfig.*\.json|package\.json|\.taprc)$/.test(name)) cpSync(join(root, name), join(copy, name))
+    if (/^(tsconfig.*\.json|package\.json)$/.test(name)) cpSync(join(root, name), join(copy, name))
   }
   // Tests run what the documents say.
   cpSync(join(root, 'docs'), join(copy, 'docs'), { recursive: true })
@@ -28,7 +30,7 @@ try {
   for (const mutant of chosen) {
     const suite = `${folderOf(mutant.file)} ${mutant.tests.join(' ')}`
     if (!green.has(suite)) {
-      const { passed, output } = run(mutant)
+      const { passed, output } = await run(mutant)
       green.set(suite, passed)
       if (!passed) console.log(output.slice(-4000))
     }
@@ -38,7 +40,7 @@ try {
     else if (found !== 1) report(mutant, `INVALID: what it takes out occurs ${found} times`)
     else {
       writeFileSync(join(copy, mutant.file), source.replace(mutant.without, () => mutant.put))
-      const { passed, ms } = run(mutant)
+      const { passed, ms } = await run(mutant)
       writeFileSync(join(copy, mutant.file), source)
       report(mutant, passed ? 'SURVIVED' : 'noticed', ms)
     }
@@ -60,18 +62,20 @@ function copyPackage (folder) {
   mkdirSync(target, { recursive: true })
   for (const name of readdirSync(join(root, folder))) {
     // With dist: a test may load what is built beside what it tests, as another copy.
-    if (!['node_modules', '.tap', '.turbo', 'test-results.tap'].includes(name)) cpSync(join(root, folder, name), join(target, name), { recursive: true })
+    if (!['node_modules', '.tap', '.turbo', 'test-results.json'].includes(name)) cpSync(join(root, folder, name), join(target, name), { recursive: true })
   }
   if (existsSync(join(root, folder, 'node_modules'))) symlinkSync(join(root, folder, 'node_modules'), join(target, 'node_modules'), 'junction')
 }
 
-function run ({ file, tests }) {
+async function run ({ file, tests }) {
   const begun = Date.now()
-  const { status, error, stdout } = spawnSync('tap', ['--disable-coverage', '--bail', '--reporter=tap', '--output-file=', '--timeout=300', ...tests], {
-    cwd: join(copy, folderOf(file)), encoding: 'utf8', maxBuffer: 2 ** 28, shell: process.platform === 'win32', env: { ...process.env, ...exploration }
-  })
-  if (error) throw error
-  return { passed: status === 0, ms: Date.now() - begun, output: stdout }
+  const how = { cwd: join(copy, folderOf(file)), jobs: 1, timeoutSeconds: 300, environment: { ...exploration, TAP_BAIL: '1' } }
+  // The first test that notices is enough.
+  for (const test of tests) {
+    const [{ cases }] = await runTestFiles([test], how)
+    if (totals(cases).failed > 0) return { passed: false, ms: Date.now() - begun, output: listed(cases.map(testCase => ({ ...testCase, file: test }))) }
+  }
+  return { passed: true, ms: Date.now() - begun, output: '' }
 }
 
 function report (mutant, verdict, ms = 0) {

@@ -1,6 +1,6 @@
 import { Agent } from 'node:http'
 import t from 'tap'
-import { startPostgres, until } from '@orientor/test-kit'
+import { testServer, until } from '@orientor/test-kit'
 import { launch } from './fixtures/launch.js'
 import { Load, request } from './fixtures/load.js'
 import { adminKey, newWorld, worldAt, type World } from './fixtures/world.js'
@@ -140,8 +140,7 @@ t.test('The admin routes need the key, and are not there without one', async t =
 })
 
 t.test('An app whose database cannot be reached is up, says so, and recovers by itself', async t => {
-  const server = await startPostgres()
-  t.teardown(() => server.stop())
+  const server = await testServer(t)
   await server.kill('SIGINT')
   const world = await worldAt(t, server, server.url())
   const app = launch(t, world.environment)
@@ -163,8 +162,7 @@ t.test('An app whose database cannot be reached is up, says so, and recovers by 
 })
 
 t.test('While the database is down an expired user is served, marked, where the route allows it; an invalidated one is loaded anew', async t => {
-  const server = await startPostgres()
-  t.teardown(() => server.stop())
+  const server = await testServer(t)
   const world = await worldAt(t, server, server.url())
   const app = launch(t, { ...world.environment, SESSION_EXPIRE_AFTER_MS: '200' })
   const url = await app.url

@@ -1,19 +1,28 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { once } from 'node:events'
 import { testDatabase, until } from '@orientor/test-kit'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { dataFolder } from '../src/embedded-database.js'
 import { readableJson } from '../src/readable-json.js'
 import { builtMain, launch } from './fixtures/launch.js'
 
 /** Where CI installs every program that a test needs, nothing is skipped. */
 const withoutCurl = process.env['CI'] === 'true' || spawnSync('curl', ['--version']).status === 0 ? false : 'curl is not installed'
 
+interface Checkout {
+  readonly main: string
+  /** Where the app keeps its data: in the checkout, or elsewhere where the account of the server cannot reach that. */
+  readonly data: string
+  /** Processes that live in the checkout or with its data, or that were started with either in their command line. */
+  processes (): string[]
+}
+
 /** A checkout with nothing but the built app, so that its embedded database is its own. */
-function checkout (t: { testdir (): string }): { readonly root: string, readonly main: string } {
+function checkout (t: Test): Checkout {
   const root = t.testdir()
   const app = join(root, 'examples', 'reference-app')
   mkdirSync(app, { recursive: true })
@@ -21,10 +30,11 @@ function checkout (t: { testdir (): string }): { readonly root: string, readonly
   cpSync(dirname(builtMain), join(app, 'dist'), { recursive: true })
   cpSync(join(dirname(builtMain), '..', 'package.json'), join(app, 'package.json'))
   symlinkSync(join(dirname(builtMain), '..', 'node_modules'), join(app, 'node_modules'))
-  return { root, main: join(app, 'dist', 'main.js') }
+  const data = dataFolder(root)
+  t.teardown(() => { rmSync(data, { recursive: true, force: true }) })
+  return { main: join(app, 'dist', 'main.js'), data, processes: () => [root, data].flatMap(processesOf) }
 }
 
-/** Processes that live in the folder, or that were started with it in their command line. */
 function processesOf (folder: string): string[] {
   return readdirSync('/proc').filter(name => /^\d+$/.test(name) && Number(name) !== process.pid).flatMap(pid => {
     try {
@@ -56,7 +66,7 @@ function isReadable (t: Test, answer: string, title: string): unknown {
   return value
 }
 
-const { root, main } = checkout(t)
+const { main, processes } = checkout(t)
 
 t.test('With an empty environment the app brings its database and its provider, and says how to try it', async t => {
   const app = launch(t, {}, { main })
@@ -74,13 +84,13 @@ t.test('With an empty environment the app brings its database and its provider, 
   app.kill('SIGINT')
   app.kill('SIGINT')
   t.equal(await app.ended, 0, 'Ctrl-C, which npm sends a second time')
-  await until('nothing is left', () => processesOf(root).length === 0)
+  await until('nothing is left', () => processes().length === 0)
 
   const again = launch(t, {}, { main })
   t.match(await me(await again.url, again.output()), { status: 200, userId: '1' }, 'the next run finds the row again')
   again.kill('SIGTERM')
   t.equal(await again.ended, 0)
-  await until('nothing is left', () => processesOf(root).length === 0)
+  await until('nothing is left', () => processes().length === 0)
 })
 
 t.test('The lines that a newcomer is told to try answer readably', { skip: withoutCurl }, async t => {
@@ -137,26 +147,26 @@ t.test('After kill -9 of the app the next start recovers', async t => {
   t.match(await me(await next.url, next.output()), { status: 200, userId: '1' }, 'at once, with the row of before')
   next.kill('SIGTERM')
   t.equal(await next.ended, 0)
-  await until('nothing is left', () => processesOf(root).length === 0)
+  await until('nothing is left', () => processes().length === 0)
 })
 
 t.test('The app ends when npm has ended the shell between them', async t => {
   const app = launch(t, { npm_lifecycle_event: 'start' }, { main, command: ['sh', '-c', `"${process.execPath}" "${main}"; exit 7`] })
-  t.teardown(() => { for (const left of processesOf(root)) process.kill(Number.parseInt(left), 'SIGKILL') })
+  t.teardown(() => { for (const left of processes()) process.kill(Number.parseInt(left), 'SIGKILL') })
   await app.url
   app.kill('SIGTERM')
-  await until('nothing is left', () => processesOf(root).length === 0)
+  await until('nothing is left', () => processes().length === 0)
   t.pass('nothing is left')
 })
 
 t.test('A signal during the start stops what was started', async t => {
-  const { root, main } = checkout(t)
+  const { main, data, processes } = checkout(t)
   const app = launch(t, {}, { main })
-  await until('the database is on its way', () => readdirSync(root).includes('.orientor'))
+  await until('the database is on its way', () => readdirSync(data).length > 0)
   app.kill('SIGTERM')
   t.equal(await app.ended, 0)
   t.equal(app.output(), '', 'and nothing is said to have started')
-  await until('nothing is left', () => processesOf(root).length === 0)
+  await until('nothing is left', () => processes().length === 0)
 })
 
 t.test('A port in use is told, with exit code 1 and nothing left behind', async t => {
@@ -167,7 +177,7 @@ t.test('A port in use is told, with exit code 1 and nothing left behind', async 
   const app = launch(t, { PORT: String(port) }, { main })
   t.equal(await app.ended, 1)
   t.equal(app.output(), `The app could not start. Port ${port} of 127.0.0.1 is in use by another program. Stop that program, or choose another port: PORT=${port + 1}\n`)
-  await until('nothing is left', () => processesOf(root).length === 0)
+  await until('nothing is left', () => processes().length === 0)
 })
 
 t.test('An address that is not of this machine is told', async t => {

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { makeCertificate, postgresMajor, startPostgres, testDatabase, until, type Authority, type PostgresServer } from '@orientor/test-kit'
+import { makeCertificate, postgresMajor, testDatabase, testServer, until, type Authority, type PostgresServer } from '@orientor/test-kit'
 import { DatabaseConnectionOptimizer, type PoolTuningOptions, type TunedQueryConfig } from '../src/core.js'
 
 interface Line { readonly level: 'info' | 'warn' | 'error', readonly message: string }
@@ -26,8 +26,7 @@ interface TlsServer { readonly server: PostgresServer, readonly authority: Autho
 async function tlsServer (t: Test): Promise<TlsServer> {
   const authority = makeCertificate({ commonName: 'authority of the test' })
   const leaf = makeCertificate({ commonName: 'server', hosts: ['127.0.0.1', 'localhost'], authority })
-  const server = await startPostgres()
-  t.teardown(() => server.stop())
+  const server = await testServer(t)
   const { uid, gid } = statSync(server.dataDir)
   for (const [name, content] of [['server.crt', leaf.certificate], ['server.key', leaf.key]] as const) {
     const path = join(server.dataDir, name)

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import Fastify, { type FastifyInstance } from 'fastify'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startPostgres, testDatabase, until } from '@orientor/test-kit'
+import { testDatabase, testServer, until } from '@orientor/test-kit'
 import { poolTuning, type PoolTuningOptions } from '../src/index.js'
 
 async function setup (t: Test, options: PoolTuningOptions = {}, prepare: (app: FastifyInstance) => void = () => {}): Promise<{ app: FastifyInstance, url: string, terminateAll: () => Promise<void> }> {
@@ -192,8 +192,7 @@ t.test('the component answers while every connection is lent', async t => {
 })
 
 t.test('app.close() with a frozen server ends within its deadline', async t => {
-  const server = await startPostgres()
-  t.teardown(async () => { await server.stop() })
+  const server = await testServer(t)
   const app = Fastify()
   await app.register(poolTuning, { connectionString: server.url(), drainMs: 300, environment: {} })
   await app.ready()
@@ -204,15 +203,15 @@ t.test('app.close() with a frozen server ends within its deadline', async t => {
   await turn(20)
   const before = Date.now()
   await app.close()
-  t.ok(Date.now() - before < 2500, `closed within ${Date.now() - before} ms`)
+  t.ok(Date.now() - before < 10_000, `closed within ${Date.now() - before} ms`)
   t.equal(await hung, 'failed')
 })
 
 t.test('a query cut by its own time limit takes its transaction with it at once', async t => {
   const { app } = await setup(t, { size: 1, overflow: 0, client: { query_timeout: 100 } })
   const before = Date.now()
-  await t.rejects(app.pg.transact(async client => client.query('SELECT pg_sleep(5)')), { message: 'Query read timeout' })
-  t.ok(Date.now() - before < 1000)
+  await t.rejects(app.pg.transact(async client => client.query('SELECT pg_sleep(20)')), { message: 'Query read timeout' })
+  t.ok(Date.now() - before < 10_000)
   t.same((await app.pg.query('SELECT 1 AS one')).rows, [{ one: 1 }])
 })
 

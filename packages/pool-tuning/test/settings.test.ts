@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { oddTypeParsers, startPgBouncer, testDatabase, withoutPgBouncer } from '@orientor/test-kit'
+import { oddTypeParsers, startPgBouncer, testDatabase, until, withoutPgBouncer } from '@orientor/test-kit'
 import { DatabaseConnectionOptimizer, type PoolTuningOptions } from '../src/core.js'
 import { resolveOptions } from '../src/options.js'
 import { SettingsDelivery } from '../src/session-settings.js'
@@ -125,9 +125,17 @@ t.test('what somebody set at the server stays as it is, whoever asks, and explai
     ['ALTER SYSTEM SET random_page_cost = 2.5', 'ALTER SYSTEM RESET random_page_cost', 'configuration file']
   ]
   const asked: readonly PoolTuningOptions[] = [{ preset: 'railway' }, { settings: { random_page_cost: 1.5, effective_cache_size: '256MB' } }, { preset: 'railway', delivery: 'set' }, { preset: 'railway', delivery: 'transaction' }]
+  const loadedAt = async (): Promise<string> => {
+    const newcomer = new pg.Client({ connectionString: url })
+    await newcomer.connect()
+    const { rows: [{ at }] } = await newcomer.query('SELECT pg_conf_load_time()::text AS at')
+    await newcomer.end()
+    return at as string
+  }
   const reload = async (): Promise<void> => {
+    const before = await loadedAt()
     await operator.query('SELECT pg_reload_conf()')
-    await new Promise(resolve => { setTimeout(resolve, 100) })
+    await until('new sessions have what was set', async () => await loadedAt() !== before)
   }
   for (const [setIt, resetIt, source] of set) {
     await operator.query(setIt)
@@ -216,7 +224,7 @@ t.test('SQL is echoed without values, a lent connection is traced, onConnect may
   const { optimizer: echo, messages } = await optimizer(t, url, { echoSql: true, leakTraceAfterMs: 30 })
   await echo.pool.query('SELECT $1::text', ['private'])
   const client = await echo.pool.connect()
-  await new Promise(resolve => { setTimeout(resolve, 60) })
+  await until('it is traced', () => messages.some(message => message.includes('lent for more than')))
   client.release()
   t.match(messages.join('\n'), /SELECT \$1::text/)
   t.match(messages.join('\n'), /lent for more than 30 ms.*settings\.test/)

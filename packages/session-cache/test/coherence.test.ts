@@ -240,10 +240,11 @@ async function stack (t: Test, url: string, { cacheFirst = true, maxEntries = 20
     },
     connect: () => (pool as PoolLike).connect()
   }
-  const bus = postgresBus({ listenUrl: url, heartbeatIntervalMs: 200 })
+  // It is about statements, not about how long a machine takes for them.
+  const bus = postgresBus({ listenUrl: url, heartbeatIntervalMs: 200, heartbeatTimeoutMs: 10_000, maxStalenessMs: 60_000 })
   const changes: UserChange[] = []
   bus.subscribe(change => { changes.push(change) })
-  const cache = (app: FastifyInstance) => app.register(sessionCache, { bus, maxEntries })
+  const cache = (app: FastifyInstance) => app.register(sessionCache, { bus, maxEntries, loadTimeoutMs: 20_000 })
   const sync = (app: FastifyInstance) => app.register(smartSync, { pool: counted })
   const { app, log } = await appOf(t, async app => {
     for (const register of cacheFirst ? [cache, sync] : [sync, cache]) await register(app)

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { createIdentity, databaseFailureOf, requireSessionUser, sessionHub, sessionKey, SourceUnavailable, startDeadline, systemClock, type LoadRequest, type PoolLike, type StatementConfig, type UserRecord, type UserSource } from '@orientor/session-contract'
-import { startPostgres, startTcpProxy, testDatabase, until } from '@orientor/test-kit'
+import { startTcpProxy, testDatabase, testServer, until } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import { fastify, type FastifyInstance } from 'fastify'
 import pg from 'pg'
@@ -622,8 +622,7 @@ t.test('a server that lists parameters in its errors changes nothing', async t =
 })
 
 t.test('a database that is away at the start delays the look at the table, and is unavailable while it is away', async t => {
-  const server = await startPostgres()
-  t.teardown(async () => { await server.stop() })
+  const server = await testServer(t)
   const url = await server.createDatabase()
   const proxy = await startTcpProxy(server.port)
   t.teardown(async () => { await proxy.stop() })

@@ -1,6 +1,6 @@
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import type { UserChange } from '@orientor/session-contract/core'
-import { postgresMajor, startPostgres, until } from '@orientor/test-kit'
+import { postgresMajor, startTestServer, until } from '@orientor/test-kit'
 import pg from 'pg'
 import t from 'tap'
 import { announcementOf } from '../src/coherence/announcement.js'
@@ -138,7 +138,7 @@ t.test('triggers', async t => {
   })
 
   t.test('announce what logical replication applies', async t => {
-    const server = await startPostgres({ parameters: { wal_level: 'logical', fsync: 'off' } })
+    const server = await startTestServer({ parameters: { wal_level: 'logical' } })
     const closers: Array<() => Promise<unknown>> = [() => server.stop()]
     t.teardown(async () => { for (const close of closers.reverse()) await close() })
     const [from, to] = await Promise.all(['origin', 'replica'].map(async name => {

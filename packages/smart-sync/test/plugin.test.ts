@@ -1,6 +1,6 @@
 import { clerkSimulator, type ClerkSimulatorApp } from '@orientor/clerk-simulator'
 import { createIdentity, sessionHub, sessionKey, type Component, type SessionHub } from '@orientor/session-contract'
-import { startPostgres, testDatabase } from '@orientor/test-kit'
+import { testDatabase, testServer } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify'
 import pg from 'pg'
@@ -154,8 +154,7 @@ t.test('the plugin', t => {
   })
 
   t.test('comes up without its database, says so, and recovers by itself', async t => {
-    const server = await startPostgres()
-    t.teardown(async () => { await server.stop() })
+    const server = await testServer(t)
     const url = await server.createDatabase()
     await server.kill('SIGKILL')
     const { app, hub, get } = await appWith(t, { pool: poolOn(t, url) })
@@ -176,8 +175,7 @@ t.test('the plugin', t => {
   })
 
   t.test('starts on a server that is read-only, and serves the users it knows', async t => {
-    const server = await startPostgres()
-    t.teardown(async () => { await server.stop() })
+    const server = await testServer(t)
     const url = await server.createDatabase()
     const before = await appWith(t, { pool: poolOn(t, url) })
     t.equal((await before.get('user_a', { given_name: 'Ada' })).statusCode, 200)

@@ -1,5 +1,5 @@
 import { sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type PoolLike, type StatementConfig, type UserRecord } from '@orientor/session-contract/core'
-import { ManualClock, postgresFaults, startPostgres } from '@orientor/test-kit'
+import { ManualClock, postgresFaults, testServer } from '@orientor/test-kit'
 import fc from 'fast-check'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -635,8 +635,7 @@ t.test('smart sync on PostgreSQL', t => {
   })
 
   t.test('a database that dies is unavailable, and is used again when it is back', async t => {
-    const server = await startPostgres()
-    t.teardown(async () => { await server.stop() })
+    const server = await testServer(t)
     const url = await server.createDatabase()
     const pool = poolOn(t, url)
     await migrate({ pool })

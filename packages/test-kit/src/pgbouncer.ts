@@ -19,7 +19,7 @@ export const withoutPgBouncer: string | false = process.env['CI'] === 'true' || 
  * Starts a PgBouncer in front of a database and answers the connection string through it; it ends with the test.
  *
  * @param settings - of pgbouncer.ini. Default is transaction pooling.
- * @throws when it is not installed, or does not answer within 10 s
+ * @throws when it is not installed, or does not answer within a minute
  */
 export async function startPgBouncer (t: Teardown, url: string, settings: Readonly<Record<string, string>> = {}): Promise<string> {
   const target = new URL(url)

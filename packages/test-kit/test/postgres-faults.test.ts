@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { PostgresFaults, postgresFaults, startPostgres, type PostgresServer, testDatabase, until } from '../src/index.js'
+import { PostgresFaults, postgresFaults, startTestServer, testDatabase, testServer, until, type PostgresServer } from '../src/index.js'
 
 async function setup (t: Test, server?: PostgresServer): Promise<{ faults: PostgresFaults, url: string, dial: (url?: string, config?: pg.ClientConfig) => Promise<pg.Client> }> {
   const database = server === undefined ? await testDatabase(t) : { server, url: await server.createDatabase() }
@@ -8,7 +8,7 @@ async function setup (t: Test, server?: PostgresServer): Promise<{ faults: Postg
   const clients: pg.Client[] = []
   t.teardown(() => Promise.all(clients.map(client => client.end().catch(() => {}))))
   const dial = async (url: string = database.url, config: pg.ClientConfig = {}): Promise<pg.Client> => {
-    const client = new pg.Client({ connectionString: url, query_timeout: 400, connectionTimeoutMillis: 400, ...config })
+    const client = new pg.Client({ connectionString: url, ...config })
     client.on('error', () => {})
     await client.connect()
     clients.push(client)
@@ -16,6 +16,10 @@ async function setup (t: Test, server?: PostgresServer): Promise<{ faults: Postg
   }
   return { faults, url: database.url, dial }
 }
+
+/** For what is not answered. */
+const impatienceMs = 400
+const unanswered = { text: 'SELECT 1', query_timeout: impatienceMs } as pg.QueryConfig
 
 const gone = (client: pg.Client): Promise<void> => new Promise(resolve => { client.once('end', () => { resolve() }) })
 const pidOf = async (client: pg.Client): Promise<number> => (await client.query('SELECT pg_backend_pid() AS pid')).rows[0].pid
@@ -79,26 +83,26 @@ t.test('one session, the postmaster alone, or the whole cluster is frozen and th
   const { faults, dial } = await setup(t)
   const [one, other] = [await dial(), await dial()]
   const single = faults.freeze(await pidOf(one))
-  await t.rejects(one.query('SELECT 1'), { message: 'Query read timeout' })
+  await t.rejects(one.query(unanswered), { message: 'Query read timeout' })
   t.ok(await other.query('SELECT 1'))
   await single.heal()
 
   const postmaster = faults.freeze('postmaster')
   t.ok(await other.query('SELECT 1'), 'sessions go on')
-  await t.rejects(dial(), { message: /timeout/ })
+  await t.rejects(dial(undefined, { connectionTimeoutMillis: impatienceMs }), { message: /timeout/ })
   await postmaster.heal()
   t.ok(await dial())
 
   const cluster = faults.freeze('cluster')
-  await t.rejects(other.query('SELECT 1'), { message: 'Query read timeout' })
-  await t.rejects(dial(), { message: /timeout/ })
+  await t.rejects(other.query(unanswered), { message: 'Query read timeout' })
+  await t.rejects(dial(undefined, { connectionTimeoutMillis: impatienceMs }), { message: /timeout/ })
   await cluster.heal()
   await faults.ready()
   t.ok(await (await dial()).query('SELECT 1'))
 })
 
 t.test('a frozen server can be stopped', async t => {
-  const server = await startPostgres()
+  const server = await startTestServer()
   const url = await server.createDatabase()
   const faults = new PostgresFaults({ server, url })
   const client = new pg.Client({ connectionString: url })
@@ -107,12 +111,11 @@ t.test('a frozen server can be stopped', async t => {
   faults.freeze('cluster')
   const sinceMs = performance.now()
   await server.stop()
-  t.ok(performance.now() - sinceMs < 8000)
+  t.ok(performance.now() - sinceMs < 8000, 'before it is killed for not ending')
 })
 
 t.test('a role has as many sessions as it is let, and a server as many as are left', async t => {
-  const server = await startPostgres({ parameters: { fsync: 'off', max_connections: '12' } })
-  t.teardown(() => server.stop())
+  const server = await testServer(t, { max_connections: '12' })
   const { faults, dial } = await setup(t, server)
   const url = await faults.createRole(1)
   const first = await dial(url)
@@ -150,7 +153,7 @@ t.test('the cluster is read-only at once, a database for new sessions', async t 
 t.test('writes fail with the error and at the rate that is asked for, or take longer, and are counted', async t => {
   const { faults, dial } = await setup(t)
   await faults.sql('CREATE TABLE written (id int)')
-  const client = await dial(undefined, { query_timeout: 5000 })
+  const client = await dial()
   const full = await faults.troubleWrites('written', { sqlState: '53100' })
   await t.rejects(client.query('INSERT INTO written VALUES (1)'), { code: '53100' })
   await t.rejects(client.query('TRUNCATE written'), { code: '53100' })

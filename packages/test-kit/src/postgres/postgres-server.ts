@@ -1,14 +1,15 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chownSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { closeSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { freePort } from '../free-port.js'
+import { until } from '../until.js'
+import { createCluster, dataOf, hasCluster, passwordOf, temporaryFolder } from './cluster-folder.js'
 import { endLeftover } from './leftover-server.js'
-import { canReach, serverAccount, type ServerAccount } from './server-account.js'
+import { serverAccount, type ServerAccount } from './server-account.js'
 import { serverBinaries, type ServerBinaries } from './server-binaries.js'
-import { childrenOf, signal } from './server-processes.js'
+import { childrenOf, isAlive, signal } from './server-processes.js'
 import { Watchdog } from './watchdog.js'
 
 /** How a server is started. */
@@ -23,6 +24,7 @@ export interface PostgresOptions {
 
 const readyWithinMs = 30_000
 const stoppedWithinMs = 10_000
+const leftWithinMs = 2000
 
 /**
  * One PostgreSQL cluster of our own on 127.0.0.1, which ends with this process at the latest, and neither keeps the process alive
@@ -43,20 +45,13 @@ export class PostgresServer {
   /** Use startPostgres(). */
   constructor (folder: string, temporary: boolean, port: number, parameters: Readonly<Record<string, string>>) {
     this.folder = folder
-    this.dataDir = join(folder, 'data')
+    this.dataDir = dataOf(folder)
     this.port = port
     this.#temporary = temporary
     this.#parameters = parameters
     this.#account = serverAccount()
     this.#binaries = serverBinaries(this.#account)
-    const passwordFile = join(folder, 'password')
-    if (existsSync(passwordFile)) {
-      this.#password = readFileSync(passwordFile, 'utf8').trim()
-    } else {
-      this.#password = randomBytes(18).toString('base64url')
-      writeFileSync(passwordFile, `${this.#password}\n`, { mode: 0o600 })
-      this.#own(passwordFile)
-    }
+    this.#password = passwordOf(folder)
   }
 
   /** Connection string of the superuser. */
@@ -69,10 +64,9 @@ export class PostgresServer {
     return this.#process?.pid ?? null
   }
 
-  /** Starts the server (again), creating the cluster the first time; resolves when it takes connections. */
+  /** Starts the server (again); resolves when it takes connections. */
   async start (): Promise<void> {
     if (this.#process !== null) return
-    if (!existsSync(join(this.dataDir, 'PG_VERSION'))) this.#initialise()
     await endLeftover(this.dataDir)
     const log = openSync(join(this.folder, 'server.log'), 'a', 0o600)
     const settings = { listen_addresses: '127.0.0.1', port: String(this.port), unix_socket_directories: '', ...this.#parameters }
@@ -109,15 +103,18 @@ export class PostgresServer {
     if (this.#temporary) rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 })
   }
 
-  /** Sends a signal to the postmaster; resolves when it has ended, for signals that end it. */
+  /** Sends a signal to the postmaster; resolves, for signals that end it, when it and every session have ended. */
   async kill (signal: NodeJS.Signals): Promise<void> {
     const child = this.#process
-    if (child === null) return
+    if (child?.pid === undefined) return
     const gone = exited(child)
+    const sessions = childrenOf(child.pid)
     child.kill(signal)
     if (signal === 'SIGSTOP' || signal === 'SIGCONT' || signal === 'SIGHUP') return
     child.ref()
     await gone
+    // Orphans of SIGKILL notice by themselves, and until then no server starts on their data.
+    await until('every session of the server has ended', () => !sessions.some(isAlive))
   }
 
   /** Creates an empty database and answers its connection string. */
@@ -126,9 +123,17 @@ export class PostgresServer {
     return this.url(name)
   }
 
-  /** Drops a database, with whoever is connected to it. */
+  /**
+   * Drops a database, with whoever is connected to it. Sessions that are leaving are let go: a client that is told so after its `end()` throws. Who
+   * has not left after 2 s is cut.
+   */
   async dropDatabase (name: string): Promise<void> {
-    await this.#asSuperuser(client => client.query(`DROP DATABASE IF EXISTS ${pg.escapeIdentifier(name)} WITH (FORCE)`))
+    await this.#asSuperuser(async client => {
+      const untilMs = performance.now() + leftWithinMs
+      const hasSessions = async (): Promise<boolean> => (await client.query("SELECT FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'", [name])).rowCount !== 0
+      while (await hasSessions() && performance.now() < untilMs) await new Promise(resolve => { setTimeout(resolve, 10) })
+      await client.query(`DROP DATABASE IF EXISTS ${pg.escapeIdentifier(name)} WITH (FORCE)`)
+    })
   }
 
   async #asSuperuser (work: (client: pg.Client) => Promise<unknown>): Promise<void> {
@@ -139,17 +144,6 @@ export class PostgresServer {
     } finally {
       await client.end()
     }
-  }
-
-  #initialise (): void {
-    mkdirSync(this.dataDir, { recursive: true, mode: 0o700 })
-    this.#own(this.folder)
-    this.#own(this.dataDir)
-    const { status, error, stderr } = spawnSync(this.#binaries.initdb, [
-      `--pgdata=${this.dataDir}`, '--username=postgres', '--auth=password', `--pwfile=${join(this.folder, 'password')}`,
-      '--encoding=UTF8', '--locale=C', '--no-sync', '--no-instructions'
-    ], { ...this.#account, cwd: '/', encoding: 'utf8', env: { ...process.env, LC_MESSAGES: 'C' } })
-    if (status !== 0) throw new Error(`The PostgreSQL cluster could not be created in ${this.dataDir}: ${error?.message ?? stderr.trim()}`)
   }
 
   async #ready (child: ChildProcess): Promise<void> {
@@ -163,26 +157,24 @@ export class PostgresServer {
     await this.stop()
     throw new Error(`PostgreSQL did not start in ${this.folder}. Its last words:\n${log}`)
   }
-
-  #own (path: string): void {
-    if (this.#account !== null) chownSync(path, this.#account.uid, this.#account.gid)
-  }
 }
 
 /**
- * Starts a PostgreSQL of our own.
+ * Starts a PostgreSQL of our own, on a new cluster where the folder holds none. Tests take startTestServer().
  *
  * @throws when the folder is in use by a living process, cannot be reached by the server's account, or the server does not start within 30 s
  */
-export async function startPostgres ({ folder, parameters = {}, port }: PostgresOptions = {}): Promise<PostgresServer> {
-  const server = new PostgresServer(folder ?? temporaryFolder(), folder === undefined, port ?? await freePort(), parameters)
-  await server.start()
-  return server
+export async function startPostgres ({ folder, ...options }: PostgresOptions = {}): Promise<PostgresServer> {
+  const place = folder ?? temporaryFolder()
+  if (!hasCluster(place)) createCluster(place)
+  return await serve(place, folder === undefined, options)
 }
 
-function temporaryFolder (): string {
-  const parent = canReach(serverAccount(), join(tmpdir(), 'x')) ? tmpdir() : '/tmp'
-  return mkdtempSync(join(parent, 'orientor-postgres-'))
+/** Starts a server on a folder that holds a cluster, and is removed at the end where it is temporary. */
+export async function serve (folder: string, temporary: boolean, { port, parameters = {} }: Omit<PostgresOptions, 'folder'>): Promise<PostgresServer> {
+  const server = new PostgresServer(folder, temporary, port ?? await freePort(), parameters)
+  await server.start()
+  return server
 }
 
 function readPidFile (dataDir: string): string[] {

@@ -6,8 +6,8 @@ import { dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { canReach, type ServerAccount } from './server-account.js'
 
-/** Paths of the programs of the embedded PostgreSQL. */
-export interface ServerBinaries { readonly initdb: string, readonly postgres: string }
+/** Paths of the programs of the embedded PostgreSQL, and the version of the package that brings them. */
+export interface ServerBinaries { readonly initdb: string, readonly postgres: string, readonly version: string }
 
 interface Programs { readonly folder: string, readonly version: string }
 
@@ -25,7 +25,7 @@ export function serverBinaries (account: ServerAccount | null, environment: Read
   const named = environment['ORIENTOR_POSTGRES_BINARIES']
   const { folder, version } = named === undefined ? embeddedPrograms() : namedPrograms(named)
   const reachable = canReach(account, join(folder, 'bin', 'postgres')) ? folder : copyOf(folder, version)
-  return { initdb: join(reachable, 'bin', 'initdb'), postgres: join(reachable, 'bin', 'postgres') }
+  return { initdb: join(reachable, 'bin', 'initdb'), postgres: join(reachable, 'bin', 'postgres'), version }
 }
 
 function namedPrograms (folder: string): Programs {

@@ -1,4 +1,5 @@
-import { startPostgres, type PostgresServer } from './postgres-server.js'
+import type { PostgresServer } from './postgres-server.js'
+import { startTestServer } from './test-server.js'
 
 /** A fresh, empty database. */
 export interface TestDatabase {
@@ -12,12 +13,9 @@ export interface Teardown { teardown (callback: () => unknown): void }
 
 let shared: Promise<PostgresServer> | null = null
 
-/**
- * A database of its own for one test, dropped when the test ends, on a server that all tests of this process share and that ends with it.
- * The server runs without fsync: it survives kill -9 of its processes, not a crash of the machine.
- */
+/** A database of its own for one test, dropped when the test ends, on a server that all tests of this process share, may break, and that ends with it. */
 export async function testDatabase (t: Teardown): Promise<TestDatabase> {
-  shared ??= startPostgres({ parameters: { fsync: 'off', shared_preload_libraries: 'pg_stat_statements', max_connections: '200' } })
+  shared ??= startTestServer()
   const server = await shared
   const url = await server.createDatabase()
   t.teardown(async () => {

@@ -1,5 +1,5 @@
 import { sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type PoolLike, type StatementConfig, type UserRecord } from '@orientor/session-contract/core'
-import { ManualClock, postgresFaults, testServer } from '@orientor/test-kit'
+import { ManualClock, postgresFaults, testServer, until } from '@orientor/test-kit'
 import fc from 'fast-check'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -576,8 +576,16 @@ t.test('smart sync on PostgreSQL', t => {
       await pool.query(harm)
       const provider = providerOf(() => ({ kind: 'found', profile, version: 1_600_000_000_000 }))
       const sync = syncOn(pool, { provider })
-      const records = await Promise.all(sync.load([...Array.from({ length: 7 }, (_, n) => request(`user_${n + 1}`)), request('new')], deadlineIn(t, 5000)))
-      t.same(new Set(records.map(({ kind }) => kind)), new Set(['active']), what)
+      const load = async (): Promise<void> => {
+        const records = await Promise.all(sync.load([...Array.from({ length: 7 }, (_, n) => request(`user_${n + 1}`)), request('new')], deadlineIn(t, 5000)))
+        t.same(new Set(records.map(({ kind }) => kind)), new Set(['active']), what)
+      }
+      await load()
+      // The server tells an error before it gives the locks back, and whoever is locked is left out: they are noted with the next load.
+      await until('the others are noted', async () => {
+        await load()
+        return (await pool.query('SELECT FROM users WHERE last_clerk_sync IS NULL')).rowCount! <= 1
+      })
       t.same((await pool.query('SELECT clerk_user_id FROM users WHERE last_clerk_sync IS NULL')).rows, [{ clerk_user_id: 'user_3' }])
     }
   })

@@ -120,8 +120,9 @@ export class PostgresUserStore implements UserStore {
     observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline
   ): Promise<WriteResult> {
     this.#beforeWrite()
+    const write = observations.some(({ subject }) => subject.endsWith(' ')) ? 'writeBlanks' : 'write'
     try {
-      const rows = await this.#ask(writing, 'write', upsertValues(this.#table, observations, syncedAtMs), deadline)
+      const rows = await this.#ask(writing, write, upsertValues(this.#table, observations, syncedAtMs), deadline)
       const written = rows.map((row): WrittenUser => {
         return { user: userOfRow(row, this.#table), created: row['created'] === 'true' }
       })
@@ -273,6 +274,8 @@ export class PostgresUserStore implements UserStore {
 interface Statements {
   readonly find: Statement
   readonly write: Statement
+  /** The same, where a subject ends in a blank. */
+  readonly writeBlanks: Statement
   readonly touch: Statement
   /** The same as find, but not counted. */
   readonly ping: Statement
@@ -280,8 +283,10 @@ interface Statements {
 
 function statementsOf (table: UsersTable, types: ColumnTypes): Statements {
   const find = findUsers(table, types)
-  const write = table.createUsers ? upsertUsers(table, types) : updateUsers(table, types)
-  return { find, write, touch: touchUsers(table), ping: { ...find } }
+  const [write, writeBlanks] = table.createUsers
+    ? [upsertUsers(table, types, false), upsertUsers(table, types, true)]
+    : [updateUsers(table, types), updateUsers(table, types)]
+  return { find, write, writeBlanks, touch: touchUsers(table), ping: { ...find } }
 }
 
 function rowRefused (cause: unknown): Error {

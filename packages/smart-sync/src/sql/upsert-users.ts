@@ -13,8 +13,10 @@ import { userColumns } from './user-row.js'
  * Inserts or updates users whose observation is news, and answers with those. Rows are locked in the order given.
  * Columns that the app owns are named only where it supplies them for an insert; else that leaves them to their
  * defaults.
+ *
+ * @param hasBlanks - whether a subject may end in a blank; see writtenSubject()
  */
-export function upsertUsers (table: UsersTable, types: ColumnTypes): Statement {
+export function upsertUsers (table: UsersTable, types: ColumnTypes, hasBlanks: boolean): Statement {
   const { tables, columns, issuer, insert } = table
   const supplied = Object.keys(insert)
   const aliases = supplied.map((_, index) => `supplied_${index}`)
@@ -23,7 +25,7 @@ export function upsertUsers (table: UsersTable, types: ColumnTypes): Statement {
   })) as unknown as Incoming
   // In the order of writtenColumns().
   const values = [
-    ...(typeof issuer === 'string' ? ['o.issuer'] : []), writtenSubject(table), 'o.email', 'o.first_name', 'o.last_name',
+    ...(typeof issuer === 'string' ? ['o.issuer'] : []), hasBlanks ? writtenSubject(table) : 'o.subject', 'o.email', 'o.first_name', 'o.last_name',
     'o.profile::jsonb', 'o.blocked', 'o.updated_at', 'o.fingerprint', '$10::timestamptz'
   ]
   const suppliedValues = supplied.map((name, index) => {

@@ -39,7 +39,7 @@ function collect (parser, path, file, cases, hear) {
     // A test that is skipped from inside was counted by its assertion; one that asserts by throwing has an empty plan without a reason.
     if (path.length > 0 && plan?.skipAll && plan.skipReason) return
     if (!ok && failed(cases) === failedBefore) add('failed', failures.map(explain).join('\n'))
-    else if (path.length === 0 && cases.length === 0 && (inner > 0 || count === 0)) add('failed', 'There is no test in it, or none that was asked for.')
+    else if (path.length === 0 && cases.length === 0 && (inner > 0 || count === 0)) add('failed', 'There is no test in it, or none that was asked for: titles are given from the outermost inwards.')
     else if (inner === 0) add('passed', '')
   })
 }

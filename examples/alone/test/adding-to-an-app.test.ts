@@ -311,7 +311,8 @@ t.test('the rights that each feature needs are enough, and fewer are not', async
         const role = `role_${randomUUID().slice(0, 8)}`
         const account = new URL(url)
         account.username = account.password = role
-        await admin.query(`CREATE ROLE ${role} LOGIN PASSWORD '${role}'`)
+        // Before PostgreSQL 15 everybody may create in it.
+        await admin.query(`CREATE ROLE ${role} LOGIN PASSWORD '${role}'; REVOKE CREATE ON SCHEMA public FROM PUBLIC`)
         t.teardown(async () => { await admin.query(`REASSIGN OWNED BY ${role} TO postgres; DROP OWNED BY ${role}; DROP ROLE ${role}`) })
         const world = { admin, pool: poolOn(t, account.href), url: account.href }
         await prepare(world)

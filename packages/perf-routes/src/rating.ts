@@ -5,7 +5,7 @@ export type Rating = 'EXCELLENT' | 'GOOD' | 'FAIR' | 'POOR'
 export interface Measure {
   /** null: not known (nothing happened yet, or the component is not there). */
   readonly value: number | null
-  /** How many events the value is made of; null: no component counts them. */
+  /** The number of events that the value is made of; null: no component counts them. */
   readonly samples: number | null
 }
 
@@ -30,20 +30,20 @@ export interface Target extends Measure {
   readonly name: keyof Measures
   /** `databaseLoadReductionRatio` and `reliabilityRatio` must reach it, the other ratios must exceed it, the time must stay below it. */
   readonly target: number
-  /** How many more samples it takes until the value is judged, 0 when it is; null: it cannot be, as no component counts what it needs. */
+  /** The number of samples that are missing until the value is judged, 0 when it is; null: no component counts them. */
   readonly missingSamples: number | null
   /** null: the value is not judged. */
   readonly met: boolean | null
 }
 
-/** What a rating rests on, and what is missing for one. */
+/** The samples that a rating rests on, and those that are missing for one. */
 export interface RatingBasis {
   /** A value of fewer samples is not judged. */
   readonly minSamples: number
   /** Fewer judged targets give no rating. */
   readonly minTargets: number
   readonly judgedTargets: number
-  /** How many more samples there must be at least before there is a rating, 0 when there is one; null: too few components count anything. */
+  /** The least number of samples that are missing for a rating, 0 when there is one; null: too few components count. */
   readonly missingSamples: number | null
 }
 
@@ -79,7 +79,7 @@ export function ratingOf (results: readonly Target[]): Rating | null {
   return missed === 1 ? 'GOOD' : 'FAIR'
 }
 
-/** What the rating by these targets rests on, and what is missing for one. */
+/** Sums up the samples that the rating by these targets rests on, and those that are missing for one. */
 export function ratingBasisOf (results: readonly Target[]): RatingBasis {
   const missing = results.flatMap(({ missingSamples }) => missingSamples ?? []).sort((a, b) => a - b)
   return { minSamples, minTargets, judgedTargets: results.filter(({ met }) => met !== null).length, missingSamples: missing[minTargets - 1] ?? null }

@@ -41,7 +41,10 @@ const noPassword: Words = [
   'Give one, or a function that answers with one'
 ]
 
-/** What node-postgres says of a login by SCRAM: it has no codes. The last one is for everything else. */
+/**
+ * The failures of a login by SCRAM, by the texts of node-postgres, which gives them no codes. The last entry is for all
+ * others.
+ */
 const logins: ReadonlyArray<readonly [RegExp, Words]> = [
   [/client password must be/, noPassword],
   [/mechanism/i, [

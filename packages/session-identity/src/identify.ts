@@ -7,7 +7,10 @@ import type { Identity, RouteSession, Sync, Unresolved } from '@orientor/session
  */
 export type Identify = (request: IdentifiableRequest, route: RouteSession) => Sync<Identity | Unresolved>
 
-/** What is read of a request. With the plugin it is the whole request of Fastify; the core type-checks where Fastify is not installed. */
+/**
+ * The part of a request that is read. With the plugin it is the whole request of Fastify; the core type-checks where Fastify
+ * is not installed.
+ */
 export interface IdentifiableRequest {
   readonly method: string
   readonly host: string

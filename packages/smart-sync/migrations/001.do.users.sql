@@ -12,7 +12,7 @@ DECLARE
 BEGIN
   BEGIN
     SELECT obj_description(t.oid, 'pg_trigger')::jsonb INTO STRICT note FROM pg_trigger AS t WHERE t.tgrelid = target AND t.tgname = {{revisionTriggerName}};
-    -- Somebody may have put another comment in its place.
+    -- The comment may have been replaced by another.
     IF (jsonb_typeof(note) = 'object' AND coalesce(jsonb_typeof(note -> 'created'), 'boolean') = 'boolean' AND coalesce(jsonb_typeof(note -> 'constraint'), 'boolean') = 'boolean'
       AND coalesce(jsonb_typeof(note -> 'added'), 'array') = 'array' AND coalesce(jsonb_typeof(note -> 'relaxed'), 'array') = 'array') IS NOT TRUE THEN
       note := '{}';

@@ -10,7 +10,7 @@ BEGIN
   BEGIN
     SELECT obj_description(oid, 'pg_trigger')::jsonb INTO done FROM pg_trigger WHERE tgrelid = target AND tgname = {{revisionTriggerName}};
   EXCEPTION WHEN data_exception THEN
-    -- Somebody has put another comment in its place: nothing is known to have been done.
+    -- The comment was replaced by another: nothing is known to have been done.
     done := NULL;
   END;
   DROP TRIGGER IF EXISTS {{revisionTrigger}} ON {{users}};

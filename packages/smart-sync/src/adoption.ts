@@ -79,7 +79,10 @@ export function judgeAdoption (table: UsersTable, facts: TableFacts | null, hasR
   return { isReadable: true, refusals, warnings }
 }
 
-/** What makes the trigger that counts the revision cost more than it must, or count in a column of the app's own. */
+/**
+ * The warnings about the trigger that counts the revision: it costs more than it must, or counts in a column of the app's
+ * own.
+ */
 function countingWarnings ({ harmlessTriggers, columnLists, columns: { revision }, tables }: UsersTable, facts: TableFacts): Flaw[] {
   const warnings: Flaw[] = []
   const others = facts.beforeUpdate.filter(name => !harmlessTriggers.includes(name))
@@ -148,7 +151,7 @@ function privilegeFlaws ({ tables }: UsersTable, privilege: string, ungranted: r
   return [flaw(what, `GRANT ${privilege} ON ${quotedTable(tables.users)} TO …`)]
 }
 
-/** What else an INSERT needs and the role is not granted: the sequences of defaults, and the users that were deleted. */
+/** The flaws of privileges beside the table: on sequences that defaults draw from, and on the users that were deleted. */
 function lockedFlaws ({ tables }: UsersTable, facts: TableFacts, written: readonly string[]): Flaw[] {
   const locked = Object.entries(facts.lockedSequences).filter(([name]) => !written.includes(name))
   const flaws = locked.map(([name, sequence]) => flaw(

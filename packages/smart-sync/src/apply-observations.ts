@@ -28,9 +28,9 @@ export interface AppliedBatch {
 
 /**
  * Stores observations: sorted by key, so that instances cannot deadlock, and as many a statement as the store takes.
- * When a statement is refused for its data it is halved until the culprit stands alone, so that it spoils nobody
- * else's write; if its e-mail address is taken, it is stored without. Never rejects: each observation has an answer of
- * its own.
+ * When a statement is refused for its data it is halved until the culprit stands alone, and all others are
+ * written; if its e-mail address is taken, it is stored without. Never rejects: each observation has an answer of its
+ * own.
  *
  * @param observations - one per key
  * @param syncedAtMs - when they were compared with the provider; null when they were not

@@ -160,7 +160,7 @@ export class PostgresUserStore implements UserStore {
       await this.#ask(noting, 'touch', touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
       return new Set()
     } catch (error) {
-      // Such as a row that was there before a constraint: it spoils nobody else's note.
+      // Such as a row that was there before a constraint: the other users are noted all the same.
       if (!isRowRefusal((error as Error).cause)) throw error
       if (keys.length === 1) return new Set(keys.map(({ key }) => key))
       const middle = Math.ceil(keys.length / 2)

@@ -11,7 +11,7 @@ export function suppliedText (column: string, supply: () => unknown): string | n
     const value = supply()
     if (value === null) return null
     if (isThenable(value)) {
-      // Nobody else waits for it, and a rejection that nobody hears ends the process.
+      // Nothing else waits for it, and an unhandled rejection ends the process.
       value.then(undefined, () => {})
       throw new TypeError('a promise: supply the value at once')
     }

@@ -581,7 +581,7 @@ t.test('smart sync on PostgreSQL', t => {
         t.same(new Set(records.map(({ kind }) => kind)), new Set(['active']), what)
       }
       await load()
-      // The server tells an error before it gives the locks back, and whoever is locked is left out: they are noted with the next load.
+      // The server tells an error before it gives the locks back, and users whose rows are locked are left out: they are noted with the next load.
       await until('the others are noted', async () => {
         await load()
         return (await pool.query('SELECT FROM users WHERE last_clerk_sync IS NULL')).rowCount! <= 1

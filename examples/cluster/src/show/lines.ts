@@ -24,7 +24,7 @@ export function tableOf (rows: readonly InstanceRow[]): string {
   return cells.map(row => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd()).join('\n')
 }
 
-/** What everything came to so far. The bound is judged once there was an unmarked user to hold against it. */
+/** The line with the totals so far. The bound is judged once there was an unmarked user to hold against it. */
 export function verdictOf (report: CoherenceReport, maxStalenessMs: number): string {
   const { reads, marked, oldestUnmarkedMs } = report
   const withoutUser = Object.values(report.failed).reduce((sum, count) => sum + count, 0)

@@ -2,7 +2,7 @@ import type { CoherenceReport } from '../checker/index.js'
 import type { InstanceRow } from './instance-row.js'
 import { tableOf, verdictOf } from './lines.js'
 
-/** What a page shows. */
+/** The content of a page. */
 export interface PageContent {
   readonly rows: readonly InstanceRow[]
   readonly report: CoherenceReport

@@ -29,7 +29,7 @@ export function tableSource (options: TableSourceOptions): UserSource {
   return new TableSource(resolveTableOptions(options))
 }
 
-/** What was found of whom; an error of those whose own row failed the statement. */
+/** The records that were found, by key; an error for a user whose own row failed the statement. */
 type Found = ReadonlyMap<SessionKey, UserRecord | Error>
 
 class TableSource implements UserSource {
@@ -39,7 +39,7 @@ class TableSource implements UserSource {
   #log: SourceLog | null = null
   #withdrawals: Withdrawals | null = null
   #plan: TablePlan | null = null
-  /** What does not fit any more of a table that once did, as it was told. */
+  /** The sentence, as it was logged, about a table that fitted once and does not now; null: it fits. */
   #misfit: string | null = null
   readonly #names = new StatementNames()
   #hasWarned = false
@@ -155,7 +155,7 @@ class TableSource implements UserSource {
     }))
   }
 
-  /** Whether the database can hold the texts that name a user; one with a letter that its encoding lacks is nobody's. */
+  /** Whether the database can hold the texts that name a user; one with a letter that its encoding lacks names no user. */
   async #isHeld ({ subject, issuer }: LoadRequest, deadline: Deadline): Promise<boolean> {
     try {
       await this.#send('SELECT $1::text, $2::text', [subject, issuer], deadline)

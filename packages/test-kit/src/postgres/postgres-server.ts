@@ -124,8 +124,8 @@ export class PostgresServer {
   }
 
   /**
-   * Drops a database, with whoever is connected to it. Sessions that are leaving are let go: a client that is told so after its `end()` throws. Who
-   * has not left after 2 s is cut.
+   * Drops a database, and ends the sessions on it. Sessions that are ending have 2 s for it: a client that is cut after its
+   * `end()` throws.
    */
   async dropDatabase (name: string): Promise<void> {
     await this.#asSuperuser(async client => {

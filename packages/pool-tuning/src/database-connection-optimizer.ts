@@ -117,8 +117,8 @@ export class DatabaseConnectionOptimizer {
       connectTimeoutMs: Math.min(connectTimeoutMs, healthLimitMs),
       drainMs: 0
     }
-    this.pool = new TunedPool({ ...common, size, overflow, timeoutMs, minConnections }, ports)
     this.#lane = new TunedPool({ ...common, ...onlyWhenNeeded }, { ...ports, leakTraceAfterMs: 0 })
+    this.pool = new TunedPool({ ...common, size, overflow, timeoutMs, minConnections }, { ...ports, reserved: this.#lane })
   }
 
   /** Connections that the pool keeps. */

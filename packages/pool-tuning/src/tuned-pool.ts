@@ -44,6 +44,8 @@ export interface TunedPoolPorts {
   readonly onLeak?: (trace: string) => void
   /** The time after which a lent connection is reported with the place that took it, in milliseconds; 0 for never. */
   readonly leakTraceAfterMs: number
+  /** The pool that becomes this one's `reserved`. Default is none. */
+  readonly reserved?: TunedPool
 }
 
 type Done = (release?: Error | boolean) => void
@@ -61,6 +63,8 @@ const noop = (): void => {}
  * of a connection, always serves its waiters, and ends within its deadline. Emits pg-pool's events.
  */
 export class TunedPool extends pg.Pool {
+  /** The pool of one connection beside this one, for statements that must not wait behind those of the app. */
+  readonly reserved?: TunedPool
   readonly #core: PoolCore<PgConnection>
   readonly #retry: Retry
   readonly #ports: TunedPoolPorts
@@ -70,6 +74,7 @@ export class TunedPool extends pg.Pool {
 
   constructor (options: TunedPoolOptions, ports: TunedPoolPorts) {
     super({ max: options.size + options.overflow })
+    if (ports.reserved !== undefined) this.reserved = ports.reserved
     this.#ports = ports
     this.#drainMs = options.drainMs
     this.#timeoutMs = options.timeoutMs

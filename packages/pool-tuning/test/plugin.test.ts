@@ -191,6 +191,18 @@ t.test('the component answers while every connection is lent', async t => {
   for (const instrument of app.poolTuning.component.instruments) t.ok(instrument.read().every(({ value }) => typeof value === 'number'))
 })
 
+t.test('the pool has one connection beside it, for what must not wait behind the app, and closes it', async t => {
+  const { app } = await setup(t, { size: 1, overflow: 0 })
+  const reserved = app.poolTuning.pool.reserved!
+  const client = await app.pg.connect()
+  t.same((await reserved.query('SELECT 1 AS one')).rows, [{ one: 1 }])
+  t.equal(reserved.limit, 1)
+  t.equal(reserved.reserved, undefined, 'and none beside that')
+  client.release()
+  await app.close()
+  await t.rejects(reserved.query('SELECT 1'), { code: 'ORI_POOL_CLOSED' })
+})
+
 t.test('app.close() with a frozen server ends within its deadline', async t => {
   const server = await testServer(t)
   const app = Fastify()

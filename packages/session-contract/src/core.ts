@@ -10,6 +10,7 @@ export { SourceUnavailable, type LoadRequest, type SourceLog, type SourceScope, 
 export type { ClientLike, PoolLike, Queryable, StatementConfig } from './pool-like.js'
 export { pause, withinDeadline } from './within-deadline.js'
 export { quotedName, sqlLiteral } from './quoted.js'
+export { readMarkSql, serverMarkSql, untoldMark } from './read-mark.js'
 export { columnName, isName, maxNameBytes, nameOf } from './database-name.js'
 export { columnOr, issuerColumn, type ColumnOr } from './column-or-constant.js'
 export {

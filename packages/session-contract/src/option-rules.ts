@@ -75,12 +75,12 @@ export function callable<T extends (...input: never[]) => unknown> (signature: s
   return rule(`a function ${signature}`, input => typeof input === 'function' ? input as T : undefined)
 }
 
-/** An object that has the methods named. */
+/** An object that has the methods named. What is given in its place is not shown: it may be a connection string. */
 export function objectWith<T extends object> (description: string, methods: ReadonlyArray<keyof T & string>): OptionRule<T> {
   return rule(description, input => {
     if ((typeof input !== 'object' && typeof input !== 'function') || input === null) return undefined
     return methods.every(method => typeof (input as Record<string, unknown>)[method] === 'function') ? input as T : undefined
-  })
+  }, { secret: true })
 }
 
 /** A Clock. */

@@ -39,4 +39,9 @@ export interface ClientLike extends Queryable {
 /** The part of a `pg` pool that is used. */
 export interface PoolLike extends Queryable {
   connect (): Promise<ClientLike>
+  /**
+   * The pool of one connection beside this one, for statements that must not wait behind those of the app; left out: it
+   * has none.
+   */
+  readonly reserved?: PoolLike
 }

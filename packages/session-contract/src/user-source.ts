@@ -28,6 +28,11 @@ export interface WatchedTable {
   /** The columns whose changes matter; issuer and subject always do. */
   readonly columns: readonly string[]
   /**
+   * Whether the revision grows with changes of these columns alone: one that grew then tells of a change by itself, and
+   * an update that raises it is spared their comparison. Default is false.
+   */
+  readonly exactRevision?: boolean
+  /**
    * Triggers BEFORE UPDATE FOR EACH ROW, by name, of this table and of what is read with it (partitions, tables that
    * inherit), that change none of these columns unless the update sets it: a "changed at", a revision. What is not
    * named here is taken to change any. Default is none.

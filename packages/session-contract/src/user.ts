@@ -41,12 +41,19 @@ export interface ActiveRecord {
   /** A token issued in or before this second is refused. Milliseconds since the epoch; 0 when nothing was revoked. */
   readonly tokensValidFromMs: number
   readonly revokedSessions: readonly string[]
+  /**
+   * The read mark of the record, as readMarkSql() has it: server, database, isolation, relation. Left out: the source does
+   * not tell. A cache with a bus stores a record only if what the bus proves holds there.
+   */
+  readonly readMark?: string
 }
 
 /** A user who must not pass: known but switched off, deleted, or unknown to the provider. */
 export interface BarredRecord {
   readonly kind: 'inactive' | 'deleted' | 'unknown'
   readonly revision: number
+  /** As that of an active record. */
+  readonly readMark?: string
 }
 
 /** What a source knows about one key. */

@@ -8,7 +8,7 @@ import { expectTypeOf } from 'expect-type'
 import t from 'tap'
 import {
   callable, compileRouteSession, createIdentity, databaseFailureOf, deepFreeze, defaultRouteSession, describe, durationMs, exactJson, flag, integer, isOutage,
-  isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, quotedName, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
+  clockObject, isPlanOutdated, isRevoked, listOf, objectWith, oneOf, optional, outcomeOf, parseProviderTimestamp, pause, quotedName, ratio, readConnection, readOptions, rule, secretText, sessionKey, sessionKeyHash,
   sourceFailureOf, SourceUnavailable, splitSessionKey, startDeadline, sqlLiteral, StatementNames, systemClock, text, userOutcome, withDefault, withdrawalOf, Withdrawals, withinDeadline,
   type ActiveRecord, type ContractErrorCode, type SessionOutcome, type SessionUser
 } from '../src/core.js'
@@ -534,7 +534,7 @@ t.test('options are read by their rules into a frozen whole', async t => {
   t.match(message({ port, ageMS: 4 }), /option "ageMS" is not known\. The options are: ageMs, share/)
   t.match(message({}), /option "port" is missing; it must be a pool with query\(\)/)
   t.match(message({ port: {} }), /received a value of type object/)
-  t.match(message({ port: 5 }), /received 5/)
+  t.match(message({ port: 5 }), /received a value of type number/)
   t.match(message({ port, names: 'x' }), /a list of at least 0, each a non-empty string; received "x"/)
   t.match(message({ port, names: ['x', ''] }), /received a list of 2/)
   t.match(message({ port, mode: null }), /one of "a", "b"; received null/)
@@ -549,6 +549,10 @@ t.test('options are read by their rules into a frozen whole', async t => {
   t.equal(describe(() => 1, false), 'a function')
   t.type(options.mode, 'string')
   t.equal(readOptions<{ n: number | undefined }>('x', undefined, { n: optional(integer({ max: 3 })) }).n, undefined)
+  const pools = { pool: objectWith<{ query (): void }>('a pool', ['query']), clock: optional(clockObject) }
+  for (const input of [{ pool: 'postgres://u:secret@h/db' }, { pool: { query () {} }, clock: 'secret' }, { pool: ['secret'] }, { pool: { secret: 'secret' } }]) {
+    t.throws(() => readOptions('thing', input, pools), { message: /^(?!.*secret)/ }, 'what is given in place of an object may be a connection string')
+  }
   t.throws(() => readOptions<{ n: number }>('x', { n: 3 }, { n: rule('even', input => (input as number) % 2 === 0 ? input as number : undefined) }), /must be even/)
 })
 

@@ -2,8 +2,8 @@ import { ManualClock } from '@orientor/test-kit'
 import t from 'tap'
 import {
   asSent, columnName, columnOr, extraField, extraOfRow, extraSql, instantMsOfText, instantMsSql, isMisnamed, isName,
-  issuerColumn, jsonOfText, maxNameBytes, nameOf, objectOfText, revisionOfText, sendStatement,
-  SourceUnavailable, startDeadline, tokensValidFromMsOfText, type StatementConfig
+  issuerColumn, jsonOfText, maxNameBytes, nameOf, objectOfText, readMarkSql, revisionOfText,
+  sendStatement, serverMarkSql, SourceUnavailable, startDeadline, tokensValidFromMsOfText, untoldMark, type StatementConfig
 } from '../src/core.js'
 
 t.test('a name is taken as PostgreSQL would keep it: whole, without NUL, and not cut', async t => {
@@ -61,6 +61,19 @@ t.test('columns of the app come as JSON under their places, and numbers that wou
   const row = { [extraField(0)]: '"pro"', [extraField(1)]: null, [extraField(2)]: '{"a":[1]}' }
   t.strictSame(extraOfRow(row, ['plan', 'role', 'data']), { plan: 'pro', role: null, data: { a: [1] } })
   t.strictSame(extraOfRow(row, []), {})
+})
+
+t.test('a read mark calls everything by its full name, and the table as FROM does', async t => {
+  for (const sql of [serverMarkSql, readMarkSql('"users"')]) {
+    const unquoted = sql.replaceAll(/'[^']*'/g, '')
+    const words = unquoted.split(/[^\w.]+/).filter(word => /[a-z]/.test(word) && word !== 'epoch')
+    t.strictSame(words.filter(word => !word.startsWith('pg_catalog.') && !word.startsWith('.pg_catalog.')), [])
+  }
+  t.ok(readMarkSql('"users"').startsWith(serverMarkSql.slice(0, -1)), 'the server part, and the relation')
+  for (const [table, literal] of [['"a b"."it\'s"', '\'"a b"."it\'\'s"\''], ['"a\\b"', 'E\'"a\\\\b"\'']] as const) {
+    t.ok(readMarkSql(table).endsWith(`, ${literal}::pg_catalog.regclass::pg_catalog.oid)`), table)
+  }
+  t.equal(untoldMark, '')
 })
 
 t.test('a statement is sent with the time that is left, as idempotent, and its values come as text', async t => {

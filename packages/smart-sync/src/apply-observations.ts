@@ -7,8 +7,8 @@ export type Applied =
   | { readonly kind: 'written', readonly user: StoredUser, readonly created: boolean }
   /** It was no news: the row as it stands. */
   | { readonly kind: 'kept', readonly user: StoredUser }
-  /** The user was deleted and has no row. */
-  | { readonly kind: 'gone' }
+  /** The user was deleted and has no row. `readMark`: where it was looked for; undefined when not told. */
+  | { readonly kind: 'gone', readonly readMark: string | undefined }
   /** Its data cannot be stored. */
   | { readonly kind: 'refused', readonly error: Error }
   /** Its key is one that no user can have here. */
@@ -66,10 +66,10 @@ export async function applyObservations (
     for (const [key, { user, created }] of result.written) byKey.set(key, { kind: 'written', user, created })
     const silent = chunk.filter(({ key }) => !result.written.has(key))
     if (silent.length === 0) return
-    const rows = await store.find(silent, deadline)
+    const { users, absentMarks } = await store.find(silent, deadline)
     for (const { key } of silent) {
-      const user = rows.get(key)
-      byKey.set(key, user === undefined ? { kind: 'gone' } : { kind: 'kept', user })
+      const user = users.get(key)
+      byKey.set(key, user === undefined ? { kind: 'gone', readMark: absentMarks?.get(key) } : { kind: 'kept', user })
     }
   }
 

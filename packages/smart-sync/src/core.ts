@@ -15,4 +15,4 @@ export { SmartDatabaseSync, type SmartDatabaseSyncOptions } from './smart-databa
 export type { ParseProfile } from './sync-outcome.js'
 export { SyncStats, type ErrorReason, type SkipReason, type SyncStatsSnapshot } from './sync-stats.js'
 export { defaultTableNames, type TableNames } from './table-names.js'
-export type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
+export type { FoundUsers, StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'

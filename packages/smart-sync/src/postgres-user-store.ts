@@ -1,5 +1,5 @@
 import {
-  databaseFailureOf, pause, sendStatement, sourceFailureOf, SourceUnavailable, StatementNames,
+  databaseFailureOf, pause, sendStatement, sourceFailureOf, SourceUnavailable, StatementNames, untoldMark,
   Withdrawals, type Clock, type Deadline, type PoolLike, type SessionKey, type TextRow, type WatchedTable,
   type Withdrawal
 } from '@orientor/session-contract/core'
@@ -16,7 +16,7 @@ import { updateUsers } from './sql/update-users.js'
 import { upsertUsers, upsertValues } from './sql/upsert-users.js'
 import { userOfRow, watchedUsers } from './sql/user-row.js'
 import { isUnholdable, unholdableText, type ProfileText } from './unholdable-text.js'
-import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
+import type { FoundUsers, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
 import { resolveUsersTable, type UsersTable, type UsersTableOptions } from './users-table.js'
 
 /** Options of PostgresUserStore; of the users table the same as the plugin is given. */
@@ -101,19 +101,21 @@ export class PostgresUserStore implements UserStore {
     return this.#table.createUsers && this.#isOurs(issuer)
   }
 
-  async find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>> {
+  async find (keys: readonly UserKey[], deadline: Deadline): Promise<FoundUsers> {
     const ours = keys.filter(({ issuer }) => this.#isOurs(issuer))
-    if (ours.length === 0 && keys.length > 0) return new Map()
-    const rows = await this.#rowsOf(ours, deadline)
-    return new Map(rows.map(row => userOfRow(row, this.#table)).map(user => [user.key, user]))
-  }
-
-  /** The rows of the keys; a user whose key the database cannot hold has none. */
-  async #rowsOf (keys: readonly UserKey[], deadline: Deadline): Promise<readonly TextRow[]> {
+    // A user whose key the database cannot hold has no row.
+    const absentMarks = new Map(ours.map(({ key }) => [key, untoldMark]))
     const read = async (some: readonly UserKey[]): Promise<readonly TextRow[]> => {
-      return await this.#ask(reading, 'find', findValues(some), deadline)
+      const rows = await this.#ask(reading, 'find', findValues(some), deadline)
+      const mark = rows[0]?.['readMark'] ?? untoldMark
+      for (const { key } of some) absentMarks.set(key, mark)
+      return rows
     }
-    return await readInHalves(keys, read, error => isUnholdable((error as Error).cause))
+    const isEmpty = ours.length === 0 && keys.length > 0
+    const rows = isEmpty ? [] : await readInHalves(ours, read, error => isUnholdable((error as Error).cause))
+    const found = rows.filter(row => row['subject'] !== null).map(row => userOfRow(row, this.#table))
+    for (const { key } of found) absentMarks.delete(key)
+    return { users: new Map(found.map(user => [user.key, user])), absentMarks }
   }
 
   async write (

@@ -9,7 +9,7 @@ import { errors } from './errors.js'
 import { askProvider, providerTimestampOf, sightClaims, type Sighting } from './gather-observations.js'
 import type { IdentityProvider } from './identity-provider.js'
 import { isNews, isTooFarAhead, observe, type Observation } from './observation.js'
-import { deletedUser, recordOf, unknownUser, type ParseProfile } from './sync-outcome.js'
+import { markedBy, recordOf, recordWithoutRow, type ParseProfile } from './sync-outcome.js'
 import { SyncStats } from './sync-stats.js'
 import type { StoredUser, UserStore } from './user-store.js'
 
@@ -31,6 +31,8 @@ export interface SmartDatabaseSyncOptions {
 interface Task {
   readonly request: LoadRequest
   readonly stored: StoredUser | null
+  /** The read mark of the answer of the store (`UserRecord.readMark`); undefined: not told. */
+  readonly readMark: string | undefined
 }
 
 /** An observation that is to be written. `doubt` says why it could not be had from where it should have come. */
@@ -90,7 +92,7 @@ export class SmartDatabaseSync implements UserSource {
   /** One SELECT; then the rows that are up to date are answered, and the others put on their way. */
   async #start (requests: ReadonlyMap<SessionKey, LoadRequest>, deadline: Deadline): Promise<ReadonlyMap<SessionKey, Promise<UserRecord>>> {
     const { store, claims, provider, forceSyncAfterMs, clock } = this.#options
-    const rows = await store.find([...requests.values()], deadline).catch((error: unknown) => {
+    const { users, absentMarks } = await store.find([...requests.values()], deadline).catch((error: unknown) => {
       this.stats.failed(error instanceof SourceUnavailable ? 'database' : 'defect', requests.size)
       throw error
     })
@@ -98,7 +100,8 @@ export class SmartDatabaseSync implements UserSource {
     // Kept apart, so that what is fast or known does not wait for what is slow or new.
     const lanes = { claims: [] as Task[], known: [] as Task[], unknown: [] as Task[] }
     for (const [key, request] of requests) {
-      const stored = rows.get(key) ?? null
+      const stored = users.get(key) ?? null
+      const readMark = stored === null ? absentMarks?.get(key) : stored.readMark
       if (stored?.deleted === true) {
         this.stats.skipped('deleted')
         records.set(key, this.#record(stored, 'skipped'))
@@ -106,7 +109,7 @@ export class SmartDatabaseSync implements UserSource {
       }
       if (stored === null && store.mayCreate?.(request) === false) {
         this.stats.skipped('unknown')
-        records.set(key, Promise.resolve(unknownUser))
+        records.set(key, Promise.resolve(recordWithoutRow('unknown', readMark)))
         continue
       }
       const providerTimestamp = providerTimestampOf(request, claims)
@@ -115,9 +118,9 @@ export class SmartDatabaseSync implements UserSource {
         this.stats.skipped(decision.reason)
         records.set(key, this.#record(stored, 'skipped'))
       } else if (provider?.serves(request.issuer) === true) {
-        lanes[stored === null ? 'unknown' : 'known'].push({ request, stored })
+        lanes[stored === null ? 'unknown' : 'known'].push({ request, stored, readMark })
       } else {
-        lanes.claims.push({ request, stored })
+        lanes.claims.push({ request, stored, readMark })
       }
     }
     for (const [lane, tasks] of Object.entries(lanes)) {
@@ -179,9 +182,9 @@ export class SmartDatabaseSync implements UserSource {
   }
 
   /** The provider could not be asked: an existing row goes on, a verified token makes a provisional one. */
-  #withoutProvider ({ request, stored }: Task, { error, retryAfterMs }: Sighting & { kind: 'failed' }, settle: Settle): Write | null {
+  #withoutProvider (task: Task, { error, retryAfterMs }: Sighting & { kind: 'failed' }, settle: Settle): Write | null {
     this.stats.failed(error instanceof errors.FutureVersion ? 'future_version' : 'provider')
-    const { key, issuer, subject, identity } = request
+    const { request: { key, issuer, subject, identity }, stored } = task
     if (stored !== null) {
       settle(key, this.#record(stored, 'failed'))
       return null
@@ -191,7 +194,7 @@ export class SmartDatabaseSync implements UserSource {
       settle(key, Promise.reject(doubt))
       return null
     }
-    return { task: { request, stored }, observation: observe(issuer, subject, profileOfClaims(identity.claims, this.#options.claims), null, false), doubt }
+    return { task, observation: observe(issuer, subject, profileOfClaims(identity.claims, this.#options.claims), null, false), doubt }
   }
 
   async #write (writes: readonly Write[], settle: Settle, deadline: Deadline): Promise<void> {
@@ -203,7 +206,7 @@ export class SmartDatabaseSync implements UserSource {
     for (const write of writes) settle(write.observation.key, this.#settled(write, byKey.get(write.observation.key)!))
   }
 
-  async #settled ({ task: { stored }, observation: { key }, doubt }: Write, applied: Applied): Promise<UserRecord> {
+  async #settled ({ task: { stored, readMark }, observation: { key }, doubt }: Write, applied: Applied): Promise<UserRecord> {
     // What was written in doubt was counted as the provider's error already.
     const { stats } = this
     if (applied.kind === 'written') {
@@ -214,11 +217,11 @@ export class SmartDatabaseSync implements UserSource {
     }
     if (applied.kind === 'kept' || applied.kind === 'gone') {
       if (doubt === null) stats.skipped(applied.kind === 'kept' ? 'converged' : 'deleted')
-      return applied.kind === 'gone' ? deletedUser : await this.#record(applied.user, doubt === null ? 'skipped' : 'failed')
+      return applied.kind === 'gone' ? recordWithoutRow('deleted', applied.readMark) : await this.#record(applied.user, doubt === null ? 'skipped' : 'failed')
     }
     if (applied.kind === 'impossible') {
       if (doubt === null) stats.failed('refused')
-      return unknownUser
+      return recordWithoutRow('unknown', readMark)
     }
     if (doubt === null) stats.failed(applied.kind === 'unavailable' ? 'database' : applied.kind)
     if (stored !== null && applied.kind !== 'defect') return await this.#record(stored, 'failed')
@@ -249,11 +252,11 @@ export class SmartDatabaseSync implements UserSource {
     }
   }
 
-  async #unknown ({ request, stored }: Task): Promise<UserRecord> {
-    if (stored === null) return unknownUser
+  async #unknown ({ request, stored, readMark }: Task): Promise<UserRecord> {
+    if (stored === null) return recordWithoutRow('unknown', readMark)
     // Without a provider and without a token there is nothing that the row could be compared with.
     if (this.#options.provider?.serves(request.issuer) !== true) return await this.#record(stored, 'skipped')
-    return { kind: 'unknown', revision: stored.revision }
+    return { kind: 'unknown', revision: stored.revision, ...markedBy(readMark) }
   }
 
   async #record (stored: StoredUser, sync: ActiveRecord['sync']): Promise<UserRecord> {

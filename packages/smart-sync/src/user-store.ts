@@ -28,6 +28,18 @@ export interface StoredUser extends UserKey, UserState, SyncMark {
   readonly revision: number
   /** Columns of the app's own. Left out: none. */
   readonly extra?: Readonly<Record<string, unknown>>
+  /** The read mark of the row (`UserRecord.readMark`). Left out: not told. */
+  readonly readMark?: string
+}
+
+/** The result of a look for users. */
+export interface FoundUsers {
+  readonly users: ReadonlyMap<SessionKey, StoredUser>
+  /**
+   * The read marks of those who have no row (`UserRecord.readMark`). Left out, or without a key: not told, or not looked
+   * for.
+   */
+  readonly absentMarks?: ReadonlyMap<SessionKey, string>
 }
 
 /** A row that a write made or changed. */
@@ -58,7 +70,7 @@ export interface UserStore {
   readonly maxWrites: number
   /** Whether write() may make a row for a user who has none. Left out: it may, for any. */
   mayCreate? (user: UserKey): boolean
-  find (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlyMap<SessionKey, StoredUser>>
+  find (keys: readonly UserKey[], deadline: Deadline): Promise<FoundUsers>
   /**
    * Inserts or updates the users whose observation is news, in the order given, and answers with those only.
    *

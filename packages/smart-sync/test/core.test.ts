@@ -14,7 +14,7 @@ import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-d
 import { recordOf } from '../src/sync-outcome.js'
 import { bareTable, quotedTable } from '../src/table-names.js'
 import { TablesGate } from '../src/tables-gate.js'
-import type { StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from '../src/user-store.js'
+import type { FoundUsers, StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from '../src/user-store.js'
 
 const issuer = 'https://idp.example'
 const hour = 3_600_000
@@ -296,10 +296,10 @@ class MemoryStore implements UserStore {
   refuse: (observation: Observation) => 'duplicate' | 'data' | null = () => null
   tombstones = new Set<string>()
 
-  async find (keys: readonly UserKey[]): Promise<ReadonlyMap<SessionKey, StoredUser>> {
+  async find (keys: readonly UserKey[]): Promise<FoundUsers> {
     this.calls.push(`find ${keys.length}`)
     if (this.findFailure !== null) throw this.findFailure
-    return new Map(keys.flatMap(({ key }) => this.rows.has(key) ? [[key, this.rows.get(key)!]] : []))
+    return { users: new Map(keys.flatMap(({ key }) => this.rows.has(key) ? [[key, this.rows.get(key)!]] : [])) }
   }
 
   async write (observations: readonly Observation[], syncedAtMs: number | null): Promise<WriteResult> {

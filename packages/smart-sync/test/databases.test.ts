@@ -133,7 +133,7 @@ t.test('a profile of the provider that the encoding lacks a letter of is left ou
   const profile = { email: null, firstName: 'A', lastName: null, blocked: false, data: { city: '東京' } }
   t.match(await store.write([observe(issuer, 'a', profile, 1_700_000_000_000, true)], null, deadline), { kind: 'done' })
   t.strictSame(told, ['data'])
-  t.match([...(await store.find([request('a')], deadline)).values()], [{ firstName: 'A', profile: null }])
+  t.match([...(await store.find([request('a')], deadline)).users.values()], [{ firstName: 'A', profile: null }])
 })
 
 t.test('over HTTP such a user comes in, or is told to be nobody, and the log says why, once and without the name', async t => {

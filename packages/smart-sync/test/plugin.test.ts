@@ -202,7 +202,7 @@ t.test('the plugin', t => {
     })
     await app.ready()
     t.equal(tables.length, 1)
-    t.match(hub.slots.source!.watches, [{ table: 'users', harmlessTriggers: ['zz_users_revision', 'set_updated_at'] }])
+    t.match(hub.slots.source!.watches, [{ table: 'users', exactRevision: true, harmlessTriggers: ['zz_users_revision', 'set_updated_at'] }])
   })
 
   t.test('closes while it is still waiting for its database', async t => {

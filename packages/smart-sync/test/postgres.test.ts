@@ -1,4 +1,4 @@
-import { sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type PoolLike, type StatementConfig, type UserRecord } from '@orientor/session-contract/core'
+import { readMarkSql, sessionKey, SourceUnavailable, startDeadline, systemClock, Withdrawals, type PoolLike, type StatementConfig, type UserRecord } from '@orientor/session-contract/core'
 import { ManualClock, postgresFaults, testServer, until } from '@orientor/test-kit'
 import fc from 'fast-check'
 import pg from 'pg'
@@ -28,7 +28,7 @@ t.test('what a load reads', t => {
     const { pool } = await pools(t)
     await migrate({ pool })
     const { columns, issuer: issuerColumn, subject, revision, harmlessTriggers } = storeOn(pool).watches[0]!
-    const read = [...userColumns(resolveUsersTable({}), new Map()).matchAll(/\bu\."(\w+)"/g)].map(([, column]) => column!)
+    const read = [...userColumns(resolveUsersTable({}), new Map(), 'm.mark').matchAll(/\bu\."(\w+)"/g)].map(([, column]) => column!)
     t.same([...read].sort(), [...columns, issuerColumn, subject, revision, 'last_clerk_sync'].sort())
     t.same(await triggersOf(pool, 'users'), harmlessTriggers)
     await pool.query("INSERT INTO users (issuer, clerk_user_id) VALUES ('https://idp.example', 'user_a')")
@@ -267,7 +267,8 @@ t.test('the store', t => {
     t.teardown(() => { pg.types.setTypeParser(20, kept) })
     const store = storeOn(pool)
     const key = request('user_a').key
-    t.same([...(await store.find([request('user_a'), request('user_b')], deadlineIn(t, 5000))).values()], [{
+    const { rows: [{ readMark }] } = await pool.query(`SELECT ${readMarkSql('"users"')} AS "readMark"`)
+    t.same([...(await store.find([request('user_a'), request('user_b')], deadlineIn(t, 5000))).users.values()], [{
       key,
       issuer,
       subject: 'user_a',
@@ -287,10 +288,11 @@ t.test('the store', t => {
       revokedSessions: ['sess_1', 'sess_2'],
       deleted: false,
       revision: 1,
-      extra: {}
+      extra: {},
+      readMark
     }])
     await pool.query("UPDATE users SET clerk_updated_at = 'infinity', profile_data = '[1]', tokens_valid_from = NULL")
-    t.match((await store.find([request('user_a')], deadlineIn(t, 5000))).get(key), { version: null, profile: null, tokensValidFromMs: 0 })
+    t.match((await store.find([request('user_a')], deadlineIn(t, 5000))).users.get(key), { version: null, profile: null, tokensValidFromMs: 0 })
   })
 
   t.test('decides in SQL as isNews() does in JavaScript, and any order of any observations converges', async t => {
@@ -309,7 +311,7 @@ t.test('the store', t => {
         const result = await store.write([observation], null, deadline)
         if (result.kind !== 'done' || result.written.has(observation.key) !== news) return false
         if (news) expected = { deleted: false, version: observation.version, fingerprint: observation.fingerprint }
-        const stored = (await store.find([request(subject)], deadline)).get(observation.key)
+        const stored = (await store.find([request(subject)], deadline)).users.get(observation.key)
         if (stored?.version !== expected!.version || stored?.fingerprint !== expected!.fingerprint) return false
       }
       return true
@@ -319,7 +321,7 @@ t.test('the store', t => {
       const observations = sightings.map(({ version, name, blocked, complete }) => observe(issuer, subject, { ...profile, email: null, firstName: name, blocked }, version, complete))
       await Promise.all(observations.map(async observation => await store.write([observation], null, deadline)))
       const winner = observations.map((observation): UserState => ({ deleted: false, ...observation })).reduce(join)
-      const stored = (await store.find([request(subject)], deadline)).get(sessionKey(issuer, subject))
+      const stored = (await store.find([request(subject)], deadline)).users.get(sessionKey(issuer, subject))
       return stored?.version === winner.version && stored?.fingerprint === winner.fingerprint
     }), { numRuns: 60 })
   })
@@ -331,10 +333,10 @@ t.test('the store', t => {
     const deadline = deadlineIn(t, 5000)
     await store.write([observe(issuer, 'user_a', { ...profile, blocked: true }, 1_700_000_000_000, true)], null, deadline)
     await store.write([observe(issuer, 'user_a', { email: null, firstName: 'Eve', lastName: null, blocked: false, data: null }, 1_700_000_001_000, false)], 1_700_000_002_000, deadline)
-    const stored = (await store.find([request('user_a')], deadline)).get(request('user_a').key)
+    const stored = (await store.find([request('user_a')], deadline)).users.get(request('user_a').key)
     t.match(stored, { email: 'ada@example.com', firstName: 'Eve', lastName: 'Lovelace', profile: { plan: 'pro' }, blocked: true, revision: 2, lastSyncedAtMs: 1_700_000_002_000 })
     await store.write([observe(issuer, 'user_a', { ...profile, lastName: null }, 1_700_000_003_000, true)], null, deadline)
-    t.match((await store.find([request('user_a')], deadline)).get(request('user_a').key), { firstName: 'Ada', lastName: null, blocked: false, lastSyncedAtMs: 1_700_000_002_000 })
+    t.match((await store.find([request('user_a')], deadline)).users.get(request('user_a').key), { firstName: 'Ada', lastName: null, blocked: false, lastSyncedAtMs: 1_700_000_002_000 })
   })
 
   t.test('deleted users stay so: with a row, and with a tombstone only', async t => {
@@ -471,7 +473,7 @@ t.test('the store', t => {
     const name = counted.statements.at(-1)!
 
     await pool.query('DEALLOCATE ALL')
-    t.equal((await store.find(keys, deadline)).size, 1, 'not there (26000)')
+    t.equal((await store.find(keys, deadline)).users.size, 1, 'not there (26000)')
     await store.find(keys, deadline)
     const [named, unnamed, ...later] = counted.statements.slice(2)
     t.equal(named, name)
@@ -481,7 +483,7 @@ t.test('the store', t => {
 
     const other = poolOn(t, url, 1)
     await other.query(`PREPARE ${name} AS SELECT 1`)
-    t.equal((await storeOn(other).find(keys, deadline)).size, 1, 'there already (42P05)')
+    t.equal((await storeOn(other).find(keys, deadline)).users.size, 1, 'there already (42P05)')
   })
 
   t.test('nothing is sent when no time is left', async t => {

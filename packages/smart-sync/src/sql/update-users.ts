@@ -3,6 +3,7 @@ import { quotedTable } from '../table-names.js'
 import { keyColumns, type UsersTable } from '../users-table.js'
 import type { ColumnTypes } from './column-types.js'
 import { isRowOf } from './keys.js'
+import { markGiven, markTaken, withMark } from './mark-of-write.js'
 import { assignments, isNewsFor, observedRows, type Incoming } from './observed-rows.js'
 import { statement, type Statement } from './statement.js'
 import { userColumns } from './user-row.js'
@@ -25,15 +26,16 @@ export function updateUsers (table: UsersTable, types: ColumnTypes): Statement {
     lastSyncedAt: '$10::timestamptz'
   }
   const key = keyColumns(table).map(quotedName)
-  return statement('update', `UPDATE ${users} AS u SET
+  return statement('update', `${withMark(table)}
+UPDATE ${users} AS u SET
   ${assignments(table, incoming)}
 FROM (
   SELECT ${key.map((column, place) => `d.${column} AS key_${place}`).join(', ')}, o.*
-  FROM ${observedRows()}
+  FROM ${markTaken}, ${observedRows()}
   JOIN ${users} AS d ON ${isRowOf(table, 'd', 'o')}
   ORDER BY o.place
   FOR NO KEY UPDATE OF d
 ) AS n
 WHERE ${key.map((column, place) => `u.${column} = n.key_${place}`).join(' AND ')} AND ${isNewsFor(table, incoming)}
-RETURNING ${userColumns(table, types)}, 'false' AS created`)
+RETURNING ${userColumns(table, types, markGiven)}, 'false' AS created`)
 }

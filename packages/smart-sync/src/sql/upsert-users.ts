@@ -5,6 +5,7 @@ import { quotedTable } from '../table-names.js'
 import { writtenColumns, writtenFields, type UsersTable } from '../users-table.js'
 import type { ColumnTypes } from './column-types.js'
 import { keyList, writtenSubject } from './keys.js'
+import { markGiven, markTaken, withMark } from './mark-of-write.js'
 import { assignments, isNewsFor, observedRows, observedValues, type Incoming } from './observed-rows.js'
 import { statement, type Statement } from './statement.js'
 import { userColumns } from './user-row.js'
@@ -32,10 +33,11 @@ export function upsertUsers (table: UsersTable, types: ColumnTypes, hasBlanks: b
     const type = types.get(name)?.baseType
     return `o.${aliases[index]}${type === undefined ? '' : `::${type}`}`
   })
-  return statement('upsert', `INSERT INTO ${quotedTable(tables.users)} AS u
+  return statement('upsert', `${withMark(table)}
+INSERT INTO ${quotedTable(tables.users)} AS u
   (${[...writtenColumns(table), ...supplied].map(quotedName).join(', ')})
 SELECT ${[...values, ...suppliedValues].join(', ')}
-FROM ${observedRows(aliases)}
+FROM ${markTaken}, ${observedRows(aliases)}
 WHERE NOT EXISTS (
   SELECT FROM ${quotedTable(tables.tombstones)} AS t WHERE t.issuer = o.issuer AND t.clerk_user_id = o.subject
 )
@@ -43,7 +45,7 @@ ORDER BY o.place
 ON CONFLICT (${keyList(table)}) DO UPDATE SET
   ${assignments(table, excluded)}
 WHERE ${isNewsFor(table, excluded)}
-RETURNING ${userColumns(table, types)}, (u.xmax = 0)::text AS created`)
+RETURNING ${userColumns(table, types, markGiven)}, (u.xmax = 0)::text AS created`)
 }
 
 /** The values of upsertUsers(). */

@@ -8,8 +8,12 @@ import { readColumns, type UsersTable } from '../users-table.js'
 import type { ColumnTypes } from './column-types.js'
 import { revisionTriggerName } from './revision-trigger.js'
 
-/** SQL for the list that every statement that answers with users selects, of the row called `u`. */
-export function userColumns (table: UsersTable, types: ColumnTypes): string {
+/**
+ * SQL for the list that every statement that answers with users selects, of the row called `u`.
+ *
+ * @param mark - SQL for the read mark of the statement
+ */
+export function userColumns (table: UsersTable, types: ColumnTypes, mark: string): string {
   const { subject, issuer, columns, extra } = table
   const of = (name: string): string => `u.${quotedName(name)}`
   const instant = (name: string): string => instantMsSql(of(name))
@@ -31,6 +35,7 @@ export function userColumns (table: UsersTable, types: ColumnTypes): string {
     [of(columns.revokedSessions), 'revokedSessions'],
     [`${of(columns.deletedAt)} IS NOT NULL`, 'deleted'],
     [of(columns.revision), 'revision'],
+    [mark, 'readMark'],
     ...extra.map((name, place) => [extraSql(of(name), types.get(name)?.typeName), extraField(place)] as const)
   ]
   // As text, so that it is the same where the app has results come in binary (`pg.defaults`).
@@ -48,6 +53,7 @@ export function watchedUsers (table: UsersTable): WatchedTable {
     subject,
     revision,
     columns: Object.freeze(readColumns(table).filter(column => column !== subject && column !== issuer)),
+    exactRevision: true,
     // The first counts the revision, and changes nothing else.
     harmlessTriggers: Object.freeze([revisionTriggerName(table), ...harmlessTriggers])
   })
@@ -77,7 +83,8 @@ export function userOfRow (row: TextRow, { issuer: from, extra }: UsersTable): S
     revokedSessions: sessionsOf(row['revokedSessions']),
     deleted: row['deleted'] === 'true',
     revision: revisionOfText(row['revision']),
-    extra: { ...extraOfRow(row, extra) }
+    extra: { ...extraOfRow(row, extra) },
+    ...(typeof row['readMark'] === 'string' ? { readMark: row['readMark'] } : {})
   }
 }
 

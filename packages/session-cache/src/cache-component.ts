@@ -45,6 +45,14 @@ function healthOf ({ cache, gate }: DatabaseSessionManager, { bus }: SessionCach
   }
   if (bus === null) return healthy
   const { trusted, reason } = bus.status()
+  if (cache.counters.isLastElsewhere) {
+    return {
+      status: 'degraded',
+      reason: 'Users are loaded each time and not kept, since they are read elsewhere than the bus polls: from another ' +
+        'server, database or schema, in another isolation than READ COMMITTED, or in a transaction that was left open. ' +
+        'Give source and bus the same pool'
+    }
+  }
   if (trusted) return healthy
   return { status: 'degraded', reason: `It is not proven that changes by other instances arrive, so users are kept for ${bus.trust.maxStalenessMs} ms only: ${reason}` }
 }

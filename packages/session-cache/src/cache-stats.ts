@@ -54,6 +54,8 @@ export type CacheStats = Readonly<{
   loadFailures: number
   /** Loads that were overtaken by an invalidation: their waiters were answered, their records not stored. */
   loadsOvertaken: number
+  /** Loads that read where what the bus proves does not hold: their waiters were answered, their records not stored. */
+  loadsElsewhere: number
   /** Loads whose record says that the sync with the provider failed. */
   syncFailures: number
   /** Loads begun behind a hit. */
@@ -83,7 +85,10 @@ export class CacheCounters {
   loads = 0
   loadFailures = 0
   lastLoadFailed = false
+  /** Whether the last load that could have been stored was not, since it read elsewhere than the bus polls. */
+  isLastElsewhere = false
   loadsOvertaken = 0
+  loadsElsewhere = 0
   refreshes = 0
   readonly syncs = { performed: 0, skipped: 0, failed: 0 }
   readonly misses: { [R in MissReason]: number } = { cold: 0, expired: 0, evicted: 0, invalidated: 0, epoch: 0, staleness: 0, hint: 0 }
@@ -119,6 +124,7 @@ export function statsOf (counters: CacheCounters, counts: StoreCounts, gauges: C
     loads: counters.loads,
     loadFailures: counters.loadFailures,
     loadsOvertaken: counters.loadsOvertaken,
+    loadsElsewhere: counters.loadsElsewhere,
     syncFailures: counters.syncs.failed,
     refreshes: counters.refreshes,
     stored: counts.stored,

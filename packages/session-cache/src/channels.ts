@@ -6,7 +6,7 @@ export interface LoadEvent {
   readonly keyHash: SessionKeyHash
   /** What the source says of the user; `unavailable` when it could not be asked, `defect` when it broke its contract or threw. */
   readonly result: UserRecord['kind'] | 'unavailable' | 'defect'
-  /** Whether it is in memory now; false when it was overtaken, or is not kept. */
+  /** Whether it is in memory now; false when it was overtaken or read elsewhere, or is not kept. */
   readonly stored: boolean
   /** From its beginning, the time in the queue included, in milliseconds. */
   readonly durationMs: number

@@ -23,8 +23,9 @@ function userOf (user: LoadedUser, { issuer, subject }: LoadRequest): SessionUse
 
 function recordFlaw (value: unknown, request: LoadRequest): string | null {
   if (!isObject(value)) return 'it is not an object'
-  const { kind, revision } = value
+  const { kind, revision, readMark } = value
   if (!Number.isSafeInteger(revision) || (revision as number) < 0) return 'revision must be a whole number of at least 0'
+  if (readMark !== undefined && typeof readMark !== 'string') return 'readMark must be a string, or be left out'
   if (kind === 'inactive' || kind === 'deleted' || kind === 'unknown') return null
   if (kind !== 'active') return 'kind must be active, inactive, deleted or unknown'
   return activeFlaw(value) ?? userFlaw(value['user'], request)

@@ -4,8 +4,11 @@ export { resolveOptions, type SessionCacheOptions, type SessionCacheSettings } f
 export { CacheCounters, type CacheStats, type MissReason, type SessionCacheStats } from './cache-stats.js'
 export { cacheInstruments } from './instruments.js'
 export type { Instant, Trust } from './coherence/trust.js'
-export { LeasedTrust, type Finding, type LeaseParts, type LeaseState, type Line, type LineReports } from './coherence/leased-trust.js'
-export type { LeaseTimes } from './coherence/lease-times.js'
+export {
+  PolledTrust, PollFailure, type Finding, type PollAnswer, type PolledTrustParts, type PollState
+} from './coherence/polled-trust.js'
+export type { PollTimes } from './coherence/poll-times.js'
+export type { Bell, BellStart, BellStatus } from './bell/bell.js'
 export type { BusNews, BusStart, BusStatus, InvalidationBus } from './coherence/invalidation-bus.js'
 export { ageOf, freshnessOf, type Ageing, type Freshness, type Loaded } from './freshness.js'
 export type { Demand, Landing } from './flight.js'

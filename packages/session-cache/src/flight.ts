@@ -5,7 +5,7 @@ import type { SessionEntry } from './session-entry.js'
 /** What a load brought home. */
 export interface Landing extends Loaded {
   readonly record: UserRecord
-  /** The entry that was stored; null when the load was overtaken, or what it brought is not kept. */
+  /** The entry that was stored; null when the load was overtaken or read elsewhere, or what it brought is not kept. */
   readonly entry: SessionEntry | null
   /** The newest provider timestamp that the load took notice of; -Infinity when there was none. */
   readonly hintMs: number

@@ -27,6 +27,7 @@ export function cacheInstruments (stats: () => SessionCacheStats): readonly Inst
     instrument('counter', 'loads', '{load}', 'Loads begun', [[{}, 'loads']]),
     instrument('counter', 'load_failures', '{load}', 'Loads that failed', [[{}, 'loadFailures']]),
     instrument('counter', 'loads_overtaken', '{load}', 'Loads that an invalidation overtook', [[{}, 'loadsOvertaken']]),
+    instrument('counter', 'loads_elsewhere', '{load}', 'Loads that read where what the bus proves does not hold', [[{}, 'loadsElsewhere']]),
     instrument('counter', 'syncs', '{load}', 'Loads by what became of the sync with the provider', [
       [{ result: 'performed' }, 'databaseSyncs'], [{ result: 'skipped' }, 'syncSkips'], [{ result: 'failed' }, 'syncFailures']
     ]),

@@ -27,8 +27,9 @@ export interface SessionCacheOptions {
   /** How often users who are too old to be served at all are dropped. Default is 300000 (5 minutes). */
   readonly cleanupIntervalMs?: number
   /**
-   * How long the source may take for a batch of loads. Default is 2000, or with a bus what its bound leaves: maxStalenessMs - heartbeatIntervalMs -
-   * heartbeatTimeoutMs, which it must not be above, so that users in constant use stay fresh while a heartbeat is late.
+   * The time that the source may take for a batch of loads. Default is 2000, or with a bus what its bound leaves:
+   * maxStalenessMs - pollIntervalMs - pollTimeoutMs, which it must not be above, so that users in constant use stay fresh
+   * while a poll is late.
    */
   readonly loadTimeoutMs?: number
   /** How many loads may be under way at once; requests that need one more are answered with a stale user or 503. Default is 20000. */
@@ -85,13 +86,18 @@ export function checkLoadTimeout (loadTimeoutMs: number, maxStalenessMs: number)
   throw invalidOption(owner, `option "loadTimeoutMs" must be below maxStalenessMs (${maxStalenessMs}), because a load's answer is as old as the load; received ${loadTimeoutMs}.`)
 }
 
-/** What a load may take at most, so that a user in constant use is loaded again before the bound of the bus, even while a heartbeat is late. */
+/**
+ * The time that a load may take at most, in milliseconds, so that a user in constant use is loaded again before the bound
+ * of the bus, even while a poll is late.
+ */
 function loadTimeoutOf (given: number | undefined, bus: InvalidationBus | undefined): number {
   if (bus === undefined) return given ?? defaultLoadTimeoutMs
   const { leaseMs, trust: { maxStalenessMs } } = bus
   const roomMs = maxStalenessMs - leaseMs
   if (given !== undefined && given > roomMs) {
-    throw invalidOption(owner, `option "loadTimeoutMs" must not be above what the bus leaves, maxStalenessMs - heartbeatIntervalMs - heartbeatTimeoutMs (${maxStalenessMs} - ${leaseMs} = ${roomMs}); received ${given}. Write loadTimeoutMs: ${roomMs}, or give the bus maxStalenessMs: ${given + leaseMs}.`)
+    throw invalidOption(owner, 'option "loadTimeoutMs" must not be above what the bus leaves, maxStalenessMs - ' +
+      `pollIntervalMs - pollTimeoutMs (${maxStalenessMs} - ${leaseMs} = ${roomMs}); received ${given}. Write ` +
+      `loadTimeoutMs: ${roomMs}, or give the bus maxStalenessMs: ${given + leaseMs}.`)
   }
   return given ?? Math.min(defaultLoadTimeoutMs, roomMs)
 }

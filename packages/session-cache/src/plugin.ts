@@ -1,6 +1,6 @@
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { identified, sessionHub, sessionKey, sessionKeyHash, startSource, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
+import { identified, scopePool, sessionHub, sessionKey, sessionKeyHash, startSource, type Deadline, type SessionKey, type UserChange, type UserRecord, type UserSource } from '@orientor/session-contract'
 import { cacheComponent } from './cache-component.js'
 import type { SessionCacheStats } from './cache-stats.js'
 import { Cleanup } from './cleanup.js'
@@ -61,6 +61,7 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
       unsubscribe = source?.onChange?.(change => {
         cache.apply(change)
         if (bus?.hearsWrites === false) announce(change)
+        else bus?.hint?.([change])
       })
     }
     return source
@@ -114,7 +115,11 @@ const plugin: FastifyPluginAsync<SessionCacheOptions> = async (fastify, input) =
       if (users === null) return `${bus.name}(no source)`
       // The tables to be watched may be made by the source.
       await started(users)
-      await bus.start({ watches: users.watches ?? [], report: ({ level, message, sql }) => { fastify.log[level](sql === undefined ? {} : { sql }, message) } })
+      await bus.start({
+        watches: users.watches ?? [],
+        pool: scopePool(fastify),
+        report: ({ level, message, sql }) => { fastify.log[level](sql === undefined ? {} : { sql }, message) }
+      })
       const { trusted, reason } = bus.status()
       return `${bus.name}(${trusted ? 'trusted' : `not trusted: ${reason}`})`
     })

@@ -1,2 +1,5 @@
 export { busConformance, type BusHarness, type ConformanceCase } from './coherence/bus-conformance.js'
 export { memoryBus, MemoryHub, type MemoryBusOptions } from './coherence/memory-bus.js'
+export { bellConformance, type BellCase, type BellHarness } from './bell/bell-conformance.js'
+export { BellHub, memoryBell, type MemoryBellOptions } from './bell/memory-bell.js'
+export { maxRingBytes, messagesOf, ringOf, type Ring } from './bell/ring-message.js'

@@ -173,7 +173,8 @@ export class UserSessionCache {
   }
 
   /**
-   * Takes note of a change. An announcement whose revision is known already is old news and changes nothing.
+   * Takes note of a change. An announcement whose revision is known already is old news and changes nothing, unless
+   * that is known from an epoch of the bus that has ended: since then the user may have been created anew, and the revision started again.
    * A load that is on its way is stored only if it brings at least this revision.
    */
   apply (change: UserChange): void {
@@ -274,7 +275,9 @@ export class UserSessionCache {
   }
 
   #drop (store: SessionStore, entry: SessionEntry | undefined, revision: number | null): boolean {
-    if (entry === undefined || (revision !== null && entry.revision >= revision)) return false
+    if (entry === undefined) return false
+    const isOldNews = revision !== null && entry.revision >= revision && entry.epoch === this.#epoch
+    if (isOldNews) return false
     store.remove(entry, 'invalidated')
     return true
   }
@@ -325,17 +328,29 @@ export class UserSessionCache {
   #land (flight: Flight, record: UserRecord): Landing {
     if (record.kind === 'active') this.counters.syncs[record.sync]++
     const hintMs = Math.max(flight.hintMs, record.kind === 'active' ? record.user.providerUpdatedAt ?? -Infinity : -Infinity)
-    const stored = flight.mayStore(record, this.#generation, this.#epoch)
-    if (!stored) this.#overtaken(flight, record)
     return {
       record,
-      entry: stored ? this.#store(flight, record, hintMs) : null,
+      entry: this.#mayStore(flight, record) ? this.#store(flight, record, hintMs) : null,
       loadedAtMs: flight.loadedAtMs,
       loadedWallMs: flight.loadedWallMs,
       hintMs,
       byIdentity: flight.request.identity !== null,
       forced: flight.request.force === true
     }
+  }
+
+  /** Whether what was loaded is stored; else counts why not. */
+  #mayStore (flight: Flight, record: UserRecord): boolean {
+    if (!flight.mayStore(record, this.#generation, this.#epoch)) {
+      this.#overtaken(flight, record)
+      return false
+    }
+    this.counters.isLastElsewhere = !(this.#parts.trust?.covers(record.readMark) ?? true)
+    if (!this.counters.isLastElsewhere) return true
+    // Of another server, database or relation: no announcement is about it. But the next request must not be shown less.
+    this.counters.loadsElsewhere++
+    this.#forget(flight.keyHash, held => held.revision < record.revision)
+    return false
   }
 
   /**
@@ -347,9 +362,14 @@ export class UserSessionCache {
     const { keyHash } = flight
     const next = this.#flights.get(keyHash)
     if (next !== flight) next?.announce(revision)
+    this.#forget(keyHash, held => held.revision !== revision)
+  }
+
+  /** Drops what is in memory under a key, if it is to be. */
+  #forget (keyHash: SessionKeyHash, isToBe: (held: SessionEntry) => boolean): void {
     for (const store of [this.#users, this.#barred]) {
       const held = store.get(keyHash)
-      if (held !== undefined && held.revision !== revision) store.remove(held, 'invalidated')
+      if (held !== undefined && isToBe(held)) store.remove(held, 'invalidated')
     }
   }
 

@@ -119,6 +119,9 @@ t.test('records', async t => {
     [recordOf('ada', { revision: -1 }), /revision must/],
     [recordOf('ada', { revision: 1.5 }), /revision must/],
     [{ ...recordOf('ada'), revision: '1' }, /revision must/],
+    [{ ...recordOf('ada'), readMark: 7 }, /readMark must/],
+    [{ kind: 'unknown', revision: 0, readMark: null }, /readMark must/],
+    [{ kind: 'inactive', revision: 1, readMark: [secret] }, /readMark must/],
     [{ ...recordOf('ada'), sync: 'done' }, /sync must/],
     [{ ...recordOf('ada'), lastSyncedAtMs: 'now' }, /lastSyncedAtMs must/],
     [{ ...recordOf('ada'), tokensValidFromMs: null }, /tokensValidFromMs must/],
@@ -966,6 +969,6 @@ t.test('options', async t => {
 t.test('every error has a code of this package, and is a defect unless it passes', async t => {
   for (const Coded of Object.values(errors) as Array<new () => Error & { code: string, statusCode: number }>) {
     const error = new Coded()
-    t.match(error, { code: /^ORI_CACHE_/, statusCode: error.code === 'ORI_CACHE_BUS_UNAVAILABLE' ? 503 : 500 })
+    t.match(error, { code: /^ORI_CACHE_/, statusCode: error.code.endsWith('_UNAVAILABLE') ? 503 : 500 })
   }
 })

@@ -4,7 +4,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { postgresBus, tableSource } from '../src/postgres.js'
 import { identityOf } from './fixtures/setup.js'
-import { patient } from './fixtures/watched-database.js'
+import { hastened, patient, quietPool } from './fixtures/watched-database.js'
 
 const issuer = 'https://id.example.com'
 
@@ -15,6 +15,8 @@ interface Kind {
   /** Of ALTER DATABASE … SET, for every session that comes later. */
   readonly settings?: readonly string[]
   readonly schema?: string
+  /** The schema of the outbox. Default is that schema. */
+  readonly outboxSchema?: string
   /** Whether the schema is named, or found by the search path. Default is named. */
   readonly isFound?: boolean
   /** A column that is watched. Default is `email`. */
@@ -26,18 +28,19 @@ interface Kind {
 const kinds: Readonly<Record<string, Kind>> = {
   'quote_all_identifiers=on': { settings: ['quote_all_identifiers = on'] },
   'quote_all_identifiers=on and a schema that needs it': { settings: ['quote_all_identifiers = on'], schema: 'Mixed Case', column: 'E Mail' },
-  'standard_conforming_strings=off': { settings: ['standard_conforming_strings = off', 'escape_string_warning = off', "backslash_quote = 'on'"], schema: "back\\slash'" },
+  'standard_conforming_strings=off': { settings: ['standard_conforming_strings = off', 'escape_string_warning = off', "backslash_quote = 'on'"], schema: 'back\\slash', outboxSchema: 'public' },
+  'standard_conforming_strings=off, and a quote in the schema': { settings: ['standard_conforming_strings = off', 'escape_string_warning = off', "backslash_quote = 'on'"], schema: "back\\slash'", outboxSchema: 'public' },
   'serializable transactions, another style of dates and bytes': { settings: ["default_transaction_isolation = 'serializable'", "datestyle = 'German'", "bytea_output = 'escape'", "intervalstyle = 'iso_8601'"] },
   'encoding LATIN1': { encoding: 'LATIN1', column: 'größe', schema: 'überall', subjects: ['ada', 'müller'] },
   'encoding EUC_JP': { encoding: 'EUC_JP', column: '住所', schema: '利用者', subjects: ['ada', '山田'] },
   'encoding SQL_ASCII': { encoding: 'SQL_ASCII', column: 'größe', subjects: ['ada', 'müller'] },
-  'a schema with an apostrophe': { schema: "o'brien" },
+  'a schema with an apostrophe': { schema: "o'brien", outboxSchema: 'public' },
   'a schema with a point': { schema: 'a.b' },
-  'a schema with quotation marks and all the rest': { schema: 'a."b" \'c\'; --' },
-  'a schema with an apostrophe and a point, found by the search path': { schema: "o'brien.x", isFound: true }
+  'a schema with quotation marks and all the rest': { schema: 'a."b" \'c\'; --', outboxSchema: 'öffent"lich' },
+  'a schema with an apostrophe and a point, found by the search path': { schema: "o'brien.x", isFound: true, outboxSchema: 'public' }
 }
 
-async function makeDatabase (t: Test, { encoding, settings = [], schema = 'public', isFound = false, column = 'email' }: Kind): Promise<string> {
+async function makeDatabase (t: Test, { encoding, settings = [], schema = 'public', isFound = false, column = 'email', outboxSchema }: Kind): Promise<string> {
   const { url: first, server } = await testDatabase(t)
   const name = `${new URL(first).pathname.slice(1)}_made`
   const operator = new pg.Client({ connectionString: server.url() })
@@ -50,7 +53,7 @@ async function makeDatabase (t: Test, { encoding, settings = [], schema = 'publi
   const url = server.url(name)
   const client = new pg.Client({ connectionString: url })
   await client.connect()
-  await client.query(`CREATE SCHEMA IF NOT EXISTS ${path}; CREATE TABLE ${path}.people (sub text UNIQUE, rev bigint NOT NULL DEFAULT 1, ${pg.escapeIdentifier(column)} text)`)
+  await client.query(`CREATE SCHEMA IF NOT EXISTS ${path}; CREATE SCHEMA IF NOT EXISTS ${pg.escapeIdentifier(outboxSchema ?? 'public')}; CREATE TABLE ${path}.people (sub text UNIQUE, rev bigint NOT NULL DEFAULT 1, ${pg.escapeIdentifier(column)} text)`)
   await client.end()
   return url
 }
@@ -63,7 +66,9 @@ for (const [what, kind] of Object.entries(kinds)) {
     const people = `${pg.escapeIdentifier(schema)}.people`
     const changes: UserChange[] = []
     const start = async () => {
-      const bus = postgresBus({ listenUrl: url, ...patient })
+      const pool = quietPool({ connectionString: url })
+      t.teardown(() => pool.end())
+      const bus = postgresBus({ pool, ...patient, ...kind.outboxSchema === undefined ? {} : { schema: kind.outboxSchema } })
       bus.subscribe(change => { changes.push(change) })
       await bus.start({ watches: [table], report: () => {} })
       t.teardown(() => bus.close())
@@ -75,10 +80,12 @@ for (const [what, kind] of Object.entries(kinds)) {
     await writer.connect()
     t.teardown(() => writer.end())
     for (const subject of subjects) {
-      await writer.query(`INSERT INTO ${people} (sub) VALUES ($1)`, [subject])
-      await writer.query(`UPDATE ${people} SET ${pg.escapeIdentifier(column)} = 'x', rev = 2 WHERE sub = $1`, [subject])
       const keyHash = sessionKeyHash(sessionKey(issuer, subject))
-      for (const revision of [1, 2]) await until(`revision ${revision} of ${subject}`, () => changes.some(change => change.kind === 'user' && change.keyHash === keyHash && change.revision === revision))
+      for (const revision of [1, 2]) {
+        if (revision === 1) await writer.query(`INSERT INTO ${people} (sub) VALUES ($1)`, [subject])
+        else await writer.query(`UPDATE ${people} SET ${pg.escapeIdentifier(column)} = 'x', rev = 2 WHERE sub = $1`, [subject])
+        await until(`revision ${revision} of ${subject}`, () => changes.some(change => change.kind === 'user' && change.keyHash === keyHash && change.revision === revision))
+      }
     }
     t.strictSame(changes.length, subjects.length * 2, 'and nothing else')
     const { epoch } = bus.trust
@@ -119,15 +126,14 @@ t.test('nothing that the app sets for all of its process changes what a bus and 
   const url = await makeDatabase(t, {})
   oddTypeParsers(t, pg)
   pg.defaults.binary = true
-  const bus = postgresBus({ listenUrl: url, ...patient })
+  const pool = quietPool({ connectionString: url })
+  t.teardown(() => pool.end())
+  const bus = postgresBus({ pool, ...patient, clock: hastened })
   t.teardown(() => bus.close())
   await bus.start({ watches: [{ table: 'people', issuer: { always: issuer }, subject: 'sub', revision: 'rev', columns: ['email'] }], report: () => {} })
   await until('it is trusted', () => bus.status().trusted)
-  t.match(bus.status(), { trusted: true, instances: 1 })
+  await until('it is counted', () => bus.status().instances === 1)
 
-  const pool = new pg.Pool({ connectionString: url })
-  pool.on('error', () => {})
-  t.teardown(() => pool.end())
   await pool.query("INSERT INTO people VALUES ('ada', 7, 'ada@example.com')")
   await pool.query('ALTER TABLE people ADD active boolean DEFAULT true, ADD seen timestamptz DEFAULT now(), ADD more jsonb DEFAULT \'{"a": 1}\'')
   const source = tableSource({

@@ -4,7 +4,7 @@ import { ManualClock } from '@orientor/test-kit'
 import { expectTypeOf } from 'expect-type'
 import { fastify, type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import sessionCache, { sessionCache as named, type CacheErrorCode, type SessionCache, type SessionCacheOptions, type SessionUser } from '../src/index.js'
+import sessionCache, { sessionCache as named, type CacheErrorCode, type InvalidationBus, type SessionCache, type SessionCacheOptions, type SessionUser } from '../src/index.js'
 import { HandSource, hashOf, identityOf, issuer, keyOf, recordOf } from './fixtures/setup.js'
 
 const as = (subject: string, url = '/me') => ({ url, headers: { 'x-user': subject } })
@@ -155,6 +155,29 @@ t.test('while the source is down known users are served, marked, and routes may 
   t.match(await component().health(), { status: 'healthy' })
 })
 
+t.test('health tells that users are read elsewhere than the bus polls', async t => {
+  const trust = { maxStalenessMs: 5000, epoch: 1, provenAtMs: Infinity, provenWallMs: Infinity, lastProofOf: () => null, covers: (mark?: string) => mark === 'here' }
+  const bus: InvalidationBus = {
+    name: 'test',
+    trust,
+    leaseMs: 1000,
+    hearsWrites: true,
+    start: async () => {},
+    subscribe: () => () => {},
+    onTrust: () => () => {},
+    publish: async () => {},
+    status: () => ({ trusted: true, reason: 'Every change is announced', instances: 1 }),
+    close: async () => {}
+  }
+  const { app, source, component } = await ready(t, { bus })
+  source.reply = request => ({ ...recordOf(request.subject), readMark: 'there' })
+  t.match(await app.inject(as('ada')), { statusCode: 200 })
+  t.match(await component().health(), { status: 'degraded', reason: /read elsewhere than the bus polls/ })
+  source.reply = request => ({ ...recordOf(request.subject), readMark: 'here' })
+  t.match(await app.inject(as('ada')), { statusCode: 200 })
+  t.match(await component().health(), { status: 'healthy' })
+})
+
 t.test('a user is refreshed by key or by parts', async t => {
   const { app, source } = await ready(t)
   await app.inject(as('ada'))
@@ -235,7 +258,7 @@ t.test('wrong options are refused at registration', async t => {
 t.test('the package exports the plugin under both names, and types the app', async t => {
   t.equal(sessionCache, named)
   expectTypeOf<FastifyInstance['sessionCache']>().toEqualTypeOf<SessionCache>()
-  expectTypeOf<CacheErrorCode>().toEqualTypeOf<'ORI_CACHE_MALFORMED_RECORD' | 'ORI_CACHE_MALFORMED_BATCH' | 'ORI_CACHE_NO_SOURCE' | 'ORI_CACHE_NO_POOL' | 'ORI_CACHE_STATEMENT_REFUSED' | 'ORI_CACHE_BUS_UNAVAILABLE'>()
+  expectTypeOf<CacheErrorCode>().toEqualTypeOf<'ORI_CACHE_MALFORMED_RECORD' | 'ORI_CACHE_MALFORMED_BATCH' | 'ORI_CACHE_NO_SOURCE' | 'ORI_CACHE_NO_POOL' | 'ORI_CACHE_STATEMENT_REFUSED' | 'ORI_CACHE_BUS_UNAVAILABLE' | 'ORI_CACHE_BELL_UNAVAILABLE' | 'ORI_CACHE_NO_REDIS' | 'ORI_CACHE_NO_BUS_POOL'>()
   // @ts-expect-error there is no such option
   const wrong: SessionCacheOptions = { ttl: 5 }
   t.ok(wrong)

@@ -1,4 +1,6 @@
 import t from 'tap'
+import { SourceUnavailable } from '@orientor/session-contract/core'
+import { ModelTrust } from './fixtures/model-trust.js'
 import { hashOf, identityOf, keyOf, recordOf, route, setup, setupWith } from './fixtures/setup.js'
 
 t.test('a load that an invalidation by name overtakes answers its waiters and is not stored', async t => {
@@ -110,6 +112,50 @@ t.test('an announcement drops what is remembered of a user who must not pass', a
   cache.apply({ kind: 'user', keyHash: hashOf('ada'), revision: 1 })
   t.match(await manager.resolve(identityOf('ada'), route), { kind: 'user' })
   t.equal(cache.stats().invalidations, 0, 'counted for users only')
+})
+
+t.test('an announcement drops what was loaded in an epoch of the bus that has ended, whatever its revision', async t => {
+  for (const record of [recordOf('ada', { revision: 7 }), { kind: 'inactive', revision: 7 }, { kind: 'deleted', revision: 7 }] as const) {
+    const trust = new ModelTrust(5000)
+    const { source, manager, cache } = setup({}, trust)
+    source.reply = () => record
+    const announce = (revision: number): void => { cache.apply({ kind: 'user', keyHash: hashOf('ada'), revision }) }
+    await manager.resolve(identityOf('ada'), route)
+    announce(7)
+    t.not(cache.get(keyOf('ada')), null, `${record.kind}: old news in its epoch`)
+    trust.epoch++
+    t.not(cache.get(keyOf('ada')), null, `${record.kind}: as long as nothing is said`)
+    announce(2)
+    t.equal(cache.get(keyOf('ada')), null, record.kind)
+    await manager.resolve(identityOf('ada'), route)
+    announce(7)
+    t.not(cache.get(keyOf('ada')), null, `${record.kind}: old news in the new epoch`)
+    announce(8)
+    t.equal(cache.get(keyOf('ada')), null, record.kind)
+  }
+})
+
+t.test('a user from before a deletion that was not announced is not served again, marked neither, once the one created anew was announced', async t => {
+  const trust = new ModelTrust(5000)
+  const { clock, source, manager, cache } = setup({ staleIfErrorMs: 60_000 }, trust)
+  source.reply = () => recordOf('ada', { revision: 5 }, { firstName: 'before' })
+  await manager.resolve(identityOf('ada'), route)
+  trust.prove(clock)
+  // Bus and source are down; the user is deleted and created anew; the bus is back, and the new user is changed.
+  source.reply = () => { throw new SourceUnavailable('down') }
+  clock.advance(6000)
+  t.match(await manager.resolve(identityOf('ada'), route), { stale: true, user: { firstName: 'before' } }, 'until then nothing else is known')
+  trust.epoch++
+  trust.prove(clock)
+  cache.apply({ kind: 'user', keyHash: hashOf('ada'), revision: 2 })
+  t.match(await manager.resolve(identityOf('ada'), route), { kind: 'unavailable' })
+})
+
+t.test('without a bus an announcement whose revision is known stays old news', async t => {
+  const { clock, manager, cache } = await setupWith(['ada'])
+  clock.advance(60_000)
+  cache.apply({ kind: 'user', keyHash: hashOf('ada'), revision: 1 })
+  t.match(manager.resolve(identityOf('ada'), { ...route, maxStalenessMs: null }), { from: 'cache' })
 })
 
 t.test('fifty requests at once for a user nobody knows are one load', async t => {

@@ -72,6 +72,63 @@ t.test('a user of an epoch that ended is suspect from B after the load on, a use
   t.match(manager.resolve(identityOf('ada'), route), { from: 'cache', stale: false })
 })
 
+t.test('a load that read where the bus proves nothing answers its waiters, is not stored, and leaves what is there unless that is of before', async t => {
+  for (const record of [recordOf('ada', { revision: 1 }), recordOf('ada', { revision: 2 }), { kind: 'inactive', revision: 1 }, { kind: 'unknown', revision: 0 }] as const) {
+    const trust = new ModelTrust(boundMs)
+    trust.marks = new Set(['here', 'here too'])
+    const { source, manager, cache } = setup({}, trust)
+    const kind = record.kind === 'active' ? 'user' : record.kind === 'inactive' ? 'forbidden' : 'refused'
+    source.reply = () => ({ ...record, readMark: 'there' })
+    t.match(await manager.resolve(identityOf('ada'), route), { kind })
+    t.match(await manager.resolve(identityOf('ada'), route), { kind })
+    t.match(cache.stats(), { loads: 2, loadsElsewhere: 2, loadsOvertaken: 0, stored: 0, entries: 0, negativeEntries: 0 })
+    source.reply = () => recordOf('ada', { readMark: 'here too' }, { firstName: 'here' })
+    const outcome = await manager.resolve(identityOf('ada'), route)
+    t.notOk(JSON.stringify(outcome).includes('here too'), 'no outcome tells the mark')
+    source.reply = () => ({ ...record, readMark: 'there' })
+    t.match(await manager.resolve(identityOf('ada'), { ...route, maxStalenessMs: 0 }), { kind })
+    if (record.revision === 2) {
+      // A user who was shown does not go back.
+      t.match(cache.stats(), { loadsElsewhere: 3, stored: 1, entries: 0 })
+    } else {
+      t.match(manager.resolve(identityOf('ada'), route), { from: 'cache', user: { firstName: 'here' } })
+      t.match(cache.stats(), { loadsElsewhere: 3, stored: 1, replaced: 0, invalidations: 0 })
+    }
+  }
+})
+
+t.test('a load is stored where the source does not tell where it read, or the bus does not compare', async t => {
+  for (const [marks, readMark] of [[new Set(['here']), undefined], [null, 'there'], [null, undefined]] as const) {
+    const trust = new ModelTrust(boundMs)
+    trust.marks = marks
+    const { source, manager, cache } = setup({}, trust)
+    source.reply = () => recordOf('ada', readMark === undefined ? {} : { readMark })
+    await manager.resolve(identityOf('ada'), route)
+    t.match(manager.resolve(identityOf('ada'), route), { from: 'cache' })
+    t.match(cache.stats(), { loadsElsewhere: 0, stored: 1 })
+  }
+  const { source, manager } = setup()
+  source.reply = () => recordOf('ada', { readMark: 'there' })
+  await manager.resolve(identityOf('ada'), route)
+  t.match(manager.resolve(identityOf('ada'), route), { from: 'cache' }, 'nor without a bus')
+})
+
+t.test('a load that an epoch ended under is overtaken, though it read where the new epoch proves nothing', async t => {
+  const trust = new ModelTrust(boundMs)
+  trust.marks = new Set(['before'])
+  const { clock, source, manager, cache } = setup({}, trust)
+  source.reply = () => recordOf('ada', { readMark: 'before' }, { firstName: 'old' })
+  await manager.resolve(identityOf('ada'), route)
+  source.reply = null
+  const fresh = manager.resolve(identityOf('ada'), { ...route, maxStalenessMs: 0 })
+  await clock.settle()
+  trust.epoch++
+  trust.marks = new Set(['after'])
+  source.last.answer('ada', recordOf('ada', { revision: 2, readMark: 'before' }, { firstName: 'new' }))
+  t.match(await fresh, { user: { firstName: 'new' } })
+  t.match(cache.stats(), { loadsOvertaken: 1, loadsElsewhere: 0, entries: 0 }, 'a user of before is not shown after it')
+})
+
 t.test('a load that an epoch ends under answers its waiters and is not stored, and is not shared any more', async t => {
   const trust = new ModelTrust(boundMs)
   const { clock, source, manager } = setup({}, trust)

@@ -1,9 +1,12 @@
 import type { SessionKeyHash, UserChange } from '@orientor/session-contract/core'
 
-/** What is announced when all users may have changed. */
+/** The announcement that all users may have changed. */
 const everybody = '*'
 
-/** A change as it is announced: `*`, a hash, or a hash and a revision. */
+/**
+ * The text of a change, in the answer to a poll and in a ring: `*` (all users), a hash (64 hexadecimal digits), or a
+ * hash, a blank and a revision.
+ */
 export function announcementOf (change: UserChange): string {
   if (change.kind === 'all') return everybody
   return change.revision === null ? change.keyHash : `${change.keyHash} ${change.revision}`
@@ -16,6 +19,8 @@ export function changeOf (announcement: string): UserChange | null {
   if (announcement === everybody) return { kind: 'all' }
   const parts = /^([0-9a-f]{64})(?: (\d{1,19}))?$/.exec(announcement)
   if (parts === null) return null
-  const revision = parts[2] === undefined ? null : Number(parts[2])
-  return { kind: 'user', keyHash: parts[1] as SessionKeyHash, revision: Number.isSafeInteger(revision) ? revision : null }
+  const [, keyHash, digits] = parts
+  const number = digits === undefined ? null : Number(digits)
+  const revision = Number.isSafeInteger(number) ? number : null
+  return { kind: 'user', keyHash: keyHash as SessionKeyHash, revision }
 }

@@ -1,170 +1,135 @@
-import { clockObject, objectWith, readOptions, systemClock, withDefault, type Clock, type UserChange } from '@orientor/session-contract/core'
+import {
+  clockObject, objectWith, readOptions, systemClock, withDefault, type Clock, type UserChange
+} from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
-import type { BusStart, BusStatus, InvalidationBus } from './invalidation-bus.js'
-import { checkLeaseTimes, leaseTimeRules } from './lease-times.js'
-import { LeasedTrust, type Line, type LineReports } from './leased-trust.js'
+import type { BusStatus, InvalidationBus } from './invalidation-bus.js'
+import { checkPollTimes, pollTimeRules } from './poll-times.js'
+import { PolledTrust, PollFailure, type PollAnswer } from './polled-trust.js'
 import { TrustListeners } from './trust-listeners.js'
 
 const owner = '@orientor/session-cache: memoryBus'
 
 /** Options of a bus in memory. All times are milliseconds. */
 export interface MemoryBusOptions {
-  /** What the buses that belong together share. */
+  /** The hub that the buses which belong together share. */
   readonly hub: MemoryHub
-  /** H: how often a heartbeat is sent. Default is 1000. */
-  readonly heartbeatIntervalMs?: number
-  /** T: how long a heartbeat may take. Default is 2000. */
-  readonly heartbeatTimeoutMs?: number
-  /** B: how old an unmarked user may be. Above H + T; the rest is for loads. Default is 5000. */
+  /** The time between two polls. At least 20. Default is 200. */
+  readonly pollIntervalMs?: number
+  /** The time that a poll may take. Default is 2000. */
+  readonly pollTimeoutMs?: number
+  /**
+   * B: the age that an unmarked user may have. Above pollIntervalMs + pollTimeoutMs; the rest is for loads. Default is
+   * 5000.
+   */
   readonly maxStalenessMs?: number
   /** Time; the same as the cache's. Default is the clock of the process. */
   readonly clock?: Clock
 }
 
 /**
- * Joins buses of one process, in place of a database, and fails as a test wants it to. Delivers synchronously and in order.
+ * The list of changes between the buses of one process, in place of a database. It makes every bus poll at once when a
+ * change is added, and fails as a test wants it to.
  */
 export class MemoryHub {
-  readonly #lines = new Set<MemoryLine>()
+  readonly #changes: UserChange[] = []
+  readonly #rings = new Set<() => void>()
   readonly #held: Array<() => void> = []
-  #mode: 'deliver' | 'hold' | 'refuse' = 'deliver'
-  #delivering = false
+  #mode: 'answer' | 'hold' | 'refuse' = 'answer'
+  #failovers = 0
 
-  /** How many buses are connected. */
+  /** The number of buses that poll. */
   get instances (): number {
-    return this.#lines.size
+    return this.#rings.size
   }
 
-  /** From now on nothing arrives, and nobody is told: a line that has gone silent. */
+  /** From now on no poll is answered: a database that has gone silent. */
   hold (): void {
     this.#mode = 'hold'
   }
 
-  /** Ends every connection and refuses new ones. */
+  /** From now on each poll is refused. */
   refuse (): void {
     this.#mode = 'refuse'
-    for (const line of [...this.#lines]) line.reports.down('The hub refuses connections')
   }
 
-  /** Connects again, and delivers what was held for those who are still connected. */
+  /** Answers again, also what was asked meanwhile. */
   heal (): void {
-    this.#mode = 'deliver'
-    this.#deliver()
+    this.#mode = 'answer'
+    for (const answer of this.#held.splice(0)) answer()
   }
 
-  /** For the buses: connects a line. */
-  connect (line: MemoryLine): void {
-    if (this.#mode === 'refuse') {
-      line.reports.down('The hub refuses connections')
-      return
+  /** Loses the changes so far, as a failover may: an epoch begins with the next polls. */
+  failOver (): void {
+    this.#changes.length = 0
+    this.#failovers++
+  }
+
+  /** For the buses: joins; returns the function that leaves. */
+  join (ring: () => void): () => void {
+    this.#rings.add(ring)
+    return () => { this.#rings.delete(ring) }
+  }
+
+  /** For the buses: adds a change, and rings. */
+  async add (change: UserChange): Promise<void> {
+    if (this.#mode === 'refuse') throw new errors.BusUnavailable()
+    this.#changes.push(change)
+    for (const ring of [...this.#rings]) ring()
+  }
+
+  /** For the buses: what was added after a position. */
+  async ask (position: string | null): Promise<PollAnswer> {
+    if (this.#mode === 'refuse') throw new PollFailure('The hub refuses polls')
+    if (this.#mode === 'hold') await new Promise<void>(resolve => { this.#held.push(resolve) })
+    return {
+      position: String(this.#changes.length),
+      changes: position === null ? [] : this.#changes.slice(Number(position)),
+      gap: null,
+      finding: { signature: `memory ${this.#failovers}` },
+      marks: null
     }
-    this.#lines.add(line)
-    this.#send(() => { if (this.#lines.has(line)) line.reports.up() })
-  }
-
-  /** For the buses: forgets a line. */
-  disconnect (line: MemoryLine): void {
-    this.#lines.delete(line)
-  }
-
-  /** For the buses: delivers to every line that is connected then. */
-  send (receive: (line: MemoryLine) => void): void {
-    this.#send(() => { for (const line of [...this.#lines]) receive(line) })
-  }
-
-  #send (delivery: () => void): void {
-    this.#held.push(delivery)
-    this.#deliver()
-  }
-
-  #deliver (): void {
-    // What is sent by a receiver comes after what is on its way.
-    if (this.#delivering) return
-    this.#delivering = true
-    while (this.#mode === 'deliver' && this.#held.length > 0) this.#held.shift()!()
-    this.#delivering = false
-  }
-}
-
-class MemoryLine implements Line {
-  readonly reports: LineReports
-  readonly receive: (change: UserChange) => void
-  readonly #hub: MemoryHub
-  #isCut = false
-
-  constructor (hub: MemoryHub, reports: LineReports, receive: (change: UserChange) => void) {
-    this.#hub = hub
-    this.reports = reports
-    this.receive = receive
-  }
-
-  open (): void {
-    this.#hub.connect(this)
-  }
-
-  beat (n: number): void {
-    this.#hub.send(line => {
-      if (line !== this) return
-      this.reports.taken(n, { signature: 'memory' })
-      this.reports.echo(n)
-    })
-  }
-
-  announce (change: UserChange): void {
-    if (this.#isCut) throw new errors.BusUnavailable()
-    this.#hub.send(line => { line.receive(change) })
-  }
-
-  whenRead (callback: () => void): void {
-    callback()
-  }
-
-  cut (): void {
-    this.#isCut = true
-    this.#hub.disconnect(this)
   }
 }
 
 /**
- * A bus between the caches of one process, for tests. It carries what is published on it, and knows nothing of a database: what others write there stays
- * unannounced.
+ * A bus between the caches of one process, for tests. It carries what is published on it, and knows nothing of a
+ * database: what others write there stays unannounced.
  *
  * @throws ORI_CONTRACT_INVALID_OPTION naming the option, the rule and what was received
  */
 export function memoryBus (options: MemoryBusOptions): InvalidationBus {
   const settings = readOptions<Required<MemoryBusOptions>>(owner, options, {
-    hub: objectWith<MemoryHub>('a MemoryHub', ['connect', 'send', 'disconnect']),
-    ...leaseTimeRules,
+    hub: objectWith<MemoryHub>('a MemoryHub', ['join', 'add', 'ask']),
+    ...pollTimeRules,
     clock: withDefault(clockObject, systemClock)
   })
-  checkLeaseTimes(owner, settings)
+  checkPollTimes(owner, settings)
   return new MemoryBus(settings)
 }
 
 class MemoryBus implements InvalidationBus {
   readonly name = 'memory'
   readonly hearsWrites = false
-  readonly trust: LeasedTrust
+  readonly trust: PolledTrust
   readonly leaseMs: number
   readonly #hub: MemoryHub
   readonly #listeners = new Set<(change: UserChange) => void>()
   readonly #trustListeners = new TrustListeners()
-  #line: MemoryLine | null = null
+  #leave: (() => void) | null = null
 
   constructor (options: Required<MemoryBusOptions>) {
     this.#hub = options.hub
-    this.leaseMs = options.heartbeatIntervalMs + options.heartbeatTimeoutMs
-    this.trust = new LeasedTrust({
+    this.leaseMs = options.pollIntervalMs + options.pollTimeoutMs
+    this.trust = new PolledTrust({
       ...options,
-      random: () => 0,
-      dial: reports => (this.#line = new MemoryLine(this.#hub, reports, change => { for (const listener of this.#listeners) listener(change) })),
-      changed: ({ phase }) => {
-        if (phase !== 'connecting' && phase !== 'proving') this.#trustListeners.note(this.status(), this.trust.epoch)
-      }
+      ask: position => this.#hub.ask(position),
+      apply: change => { for (const listener of this.#listeners) listener(change) },
+      changed: () => { this.#trustListeners.note(this.status(), this.trust.epoch) }
     })
   }
 
-  async start (_options?: BusStart): Promise<void> {
+  async start (): Promise<void> {
+    this.#leave ??= this.#hub.join(() => { this.trust.hurry() })
     this.trust.start()
   }
 
@@ -178,8 +143,8 @@ class MemoryBus implements InvalidationBus {
   }
 
   async publish (change: UserChange): Promise<void> {
-    if (this.#line === null) throw new errors.BusUnavailable()
-    this.#line.announce(change)
+    if (this.#leave === null) throw new errors.BusUnavailable()
+    await this.#hub.add(change)
   }
 
   status (): BusStatus {
@@ -190,6 +155,7 @@ class MemoryBus implements InvalidationBus {
 
   async close (): Promise<void> {
     this.trust.close()
-    this.#line = null
+    this.#leave?.()
+    this.#leave = null
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { extraField, extraSql, instantMsSql, invalidOption, quotedName } from '@orientor/session-contract/core'
-import type { ColumnFacts, TableFacts } from '../sql/table-facts.js'
+import { extraField, extraSql, instantMsSql, invalidOption, quotedName, readMarkSql } from '@orientor/session-contract/core'
+import type { ColumnFacts, TableFacts } from './table-facts.js'
 import { owner, type TableSourceConfig } from './table-source-options.js'
 
 /** The statement that reads users from a table, as the table is now. */
@@ -9,7 +9,8 @@ export interface TablePlan {
   readonly name: string
   /**
    * SQL that takes the subjects and, where the issuer is a column, the issuers: lists of the same length. Answers with
-   * the fields of a user by their names, those of `extra` by extraField(), and `subject` and `issuer`.
+   * the fields of a user by their names, those of `extra` by extraField(), and `subject` and `issuer`; in each row with
+   * `readMark`. Where no user is found it answers with one row that has nothing else.
    */
   readonly text: string
   /** Whether the column of the subject can hold this text; another names no user, and would fail the statement. */
@@ -159,15 +160,18 @@ function select (config: TableSourceConfig, facts: TableFacts, read: readonly Se
     return `$${place}::text[]::${wholeNumbers.includes(typeName) ? 'pg_catalog.int8' : baseType}[]`
   }
   const fields = read.map(({ field, column, kind }) => `${expression(kind, columnOf(facts, column))} AS "${field}"`)
-  fields.push(`${subject}::text AS "subject"`)
+  fields.push(`${subject}::text AS "subject"`, 'm.mark AS "readMark"')
+  // OFFSET keeps the mark from being computed for each row.
+  const marked = `(SELECT ${readMarkSql(table)} AS mark OFFSET 0) AS m`
   if (typeof config.issuer !== 'string') {
-    return `SELECT ${fields.join(', ')} FROM ${table} AS u WHERE ${subject} = ANY (${listOf(1, config.subject)})`
+    const isAsked = `${subject} = ANY (${listOf(1, config.subject)})`
+    return `SELECT ${fields.join(', ')} FROM ${marked} LEFT JOIN ${table} AS u ON ${isAsked}`
   }
   const issuer = `u.${quotedName(config.issuer)}`
   fields.push(`${issuer}::text AS "issuer"`)
   const keys = `unnest(${listOf(1, config.subject)}, ${listOf(2, config.issuer)}) AS k(subject, issuer)`
   const isAsked = `${subject} = k.subject AND ${issuer} = k.issuer`
-  return `SELECT ${fields.join(', ')} FROM ${keys} JOIN ${table} AS u ON ${isAsked}`
+  return `SELECT ${fields.join(', ')} FROM ${marked} LEFT JOIN (${keys} JOIN ${table} AS u ON ${isAsked}) ON true`
 }
 
 /**

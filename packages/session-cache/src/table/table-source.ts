@@ -1,12 +1,12 @@
 import {
-  databaseFailureOf, sendStatement, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames, Withdrawals,
+  databaseFailureOf, sendStatement, sourceFailureOf, SourceUnavailable, startDeadline, StatementNames, untoldMark, Withdrawals,
   type Deadline, type LoadRequest, type PoolLike, type SessionKey, type SourceLog, type SourceScope,
   type TextRow, type UserRecord, type UserSource, type WatchedTable
 } from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
-import { soughtTables, tableFactsOf, tableFactsSql } from '../sql/table-facts.js'
+import { soughtTables, tableFactsOf, tableFactsSql } from './table-facts.js'
 import { planOf, readColumns, type TablePlan } from './table-plan.js'
-import { recordOfRow } from './table-row.js'
+import { markOfRow, recordOfRow } from './table-row.js'
 import { resolveTableOptions, type TableSourceConfig, type TableSourceOptions } from './table-source-options.js'
 
 /** The longest that a start waits for the database, in milliseconds: below the 10 s that Fastify gives a hook. */
@@ -29,7 +29,7 @@ export function tableSource (options: TableSourceOptions): UserSource {
   return new TableSource(resolveTableOptions(options))
 }
 
-/** The records that were found, by key; an error for a user whose own row failed the statement. */
+/** The records of those who were asked for, by key; an error for a user whose own row failed the statement. */
 type Found = ReadonlyMap<SessionKey, UserRecord | Error>
 
 class TableSource implements UserSource {
@@ -138,7 +138,9 @@ class TableSource implements UserSource {
     } catch (error) {
       const [first] = asked
       if (!isOfData(error) || first === undefined) throw error
-      if (asked.length === 1) return new Map(await this.#isHeld(first, deadline) ? [[first.key, error]] : [])
+      if (asked.length === 1) {
+        return new Map([[first.key, await this.#isHeld(first, deadline) ? error : { ...unknownUser, readMark: untoldMark }]])
+      }
       const middle = Math.ceil(asked.length / 2)
       const before = await this.#ask(plan, asked.slice(0, middle), deadline)
       return new Map([...before, ...await this.#ask(plan, asked.slice(middle), deadline)])
@@ -147,11 +149,14 @@ class TableSource implements UserSource {
 
   #found (asked: readonly LoadRequest[], rows: readonly TextRow[]): Found {
     const { issuer } = this.#config
-    const byKey = new Map(rows.map(row => [`${row['issuer'] ?? ''}\0${row['subject']}`, row]))
+    // Where there is no user one row tells the mark.
+    const found = rows.filter(row => row['subject'] !== null)
+    const byKey = new Map(found.map(row => [`${row['issuer'] ?? ''}\0${row['subject']}`, row]))
     // By the texts of the rows: what the database takes for equal need not be the same.
-    return new Map(asked.flatMap(request => {
+    const unknown: UserRecord = Object.freeze({ ...unknownUser, ...markOfRow(rows[0]) })
+    return new Map(asked.map(request => {
       const row = byKey.get(`${typeof issuer === 'string' ? request.issuer : ''}\0${request.subject}`)
-      return row === undefined ? [] : [[request.key, recordOfRow(row, request, this.#config)]]
+      return [request.key, row === undefined ? unknown : recordOfRow(row, request, this.#config)]
     }))
   }
 

@@ -2,7 +2,7 @@ import pg from 'pg'
 import { readConnection, type ConnectionReading } from '@orientor/session-contract/core'
 import { UnusableConnection } from './unusable-connection.js'
 
-/** node-postgres keeps what it made of a configuration here, outside of its types. */
+/** The member in which node-postgres keeps what it made of a configuration, outside of its types. */
 type Parsed = pg.Client & { readonly connectionParameters: object }
 
 /** Reads a client configuration; what is given beside a connection string counts. */

@@ -1,5 +1,5 @@
-import type { TableFacts } from '../sql/table-facts.js'
-import type { TriggerSet } from '../sql/trigger-set.js'
+import type { TableTriggers } from './noting-triggers.js'
+import type { TableFacts } from '../table/table-facts.js'
 
 /** Columns that every table has, and its catalogue of columns does not list. */
 const systemColumns: readonly string[] = ['tableoid', 'cmax', 'xmax', 'cmin', 'xmin', 'ctid']
@@ -8,7 +8,7 @@ const systemColumns: readonly string[] = ['tableoid', 'cmax', 'xmax', 'cmin', 'x
  * The sentence that names watched columns that their table does not have, and the columns that it has; null when none
  * is missing. A table that does not exist is missing nothing: it may be made later.
  */
-export function missingColumns ({ tables }: TriggerSet, found: readonly TableFacts[]): string | null {
+export function missingColumns (tables: readonly TableTriggers[], found: readonly TableFacts[]): string | null {
   for (const { place, columns } of found) {
     const { table, needed } = tables[place]!
     const there = columns.map(({ name }) => name)

@@ -1,0 +1,1 @@
+export { redisBell, type RedisBellOptions } from './bell/redis-bell.js'

@@ -5,11 +5,14 @@ const freshness = 'packages/session-cache/src/freshness.ts'
 const cache = 'packages/session-cache/src/user-session-cache.ts'
 const manager = 'packages/session-cache/src/database-session-manager.ts'
 const gate = 'packages/session-cache/src/source-gate.ts'
-const lease = 'packages/session-cache/src/coherence/leased-trust.ts'
-const check = 'packages/session-cache/src/coherence/trigger-check.ts'
-const facts = 'packages/session-cache/src/sql/trigger-facts.ts'
-const heartbeat = 'packages/session-cache/src/sql/heartbeat.ts'
-const install = 'packages/session-cache/src/sql/install-triggers.ts'
+const polled = 'packages/session-cache/src/coherence/polled-trust.ts'
+const snapshots = 'packages/session-cache/src/coherence/snapshot.ts'
+const judge = 'packages/session-cache/src/outbox/judge-outbox.ts'
+const facts = 'packages/session-cache/src/outbox/trigger-facts.ts'
+const functions = 'packages/session-cache/src/outbox/outbox-functions.ts'
+const install = 'packages/session-cache/src/outbox/install-outbox.ts'
+const bell = 'packages/session-cache/src/bell/reconnecting-bell.ts'
+const relay = 'packages/session-cache/src/bell/relay.ts'
 const tokens = 'packages/session-identity/src/token-cache.ts'
 const verifier = 'packages/session-identity/src/token-verifier.ts'
 const jwksSource = 'packages/session-identity/src/jwks-source.ts'
@@ -23,15 +26,20 @@ const tableSource = 'packages/session-cache/src/table/table-source.ts'
 const tablePlan = 'packages/session-cache/src/table/table-plan.ts'
 const tableRow = 'packages/session-cache/src/table/table-row.ts'
 const revision = 'packages/smart-sync/src/sql/revision-trigger.ts'
+const update = 'packages/smart-sync/src/sql/update-users.ts'
 const adoption = 'packages/smart-sync/src/adoption.ts'
 const migrate = 'packages/smart-sync/src/migrate.ts'
 const hook = 'packages/session-contract/src/hub/resolve-session.ts'
 
 const model = ['test/model.test.ts']
 const races = ['test/races.test.ts']
+const marks = ['test/read-mark.test.ts']
 const core = ['test/core.test.ts']
 const trust = ['test/trust.test.ts', 'test/core.test.ts']
-const triggers = ['test/triggers.test.ts']
+const polling = ['test/polled-trust.test.ts']
+const outbox = ['test/outbox.test.ts']
+const proofs = ['test/outbox-proof.test.ts']
+const rings = ['test/relay.test.ts']
 const hub = ['test/hub.test.ts']
 const cookies = ['test/cookies.test.ts']
 const tokenRules = ['test/token-rules.test.ts']
@@ -53,9 +61,13 @@ export const mutants = [
   { name: 'whoever comes after an invalidation shares the load from before', file: flight, without: 'this.#floor === Infinity || ', put: '', tests: races },
   { name: 'whoever comes after an announcement shares a load that brings less', file: flight, without: '  if (landing.record.revision < boarding.floor) return false\n', put: '', tests: model },
   { name: 'a waiter is answered by a load that is too old for it', file: flight, without: '  if (boarding.departed && ageOf(landing, demand.monotonicMs, demand.wallMs) >= demand.maxAgeMs) return false\n', put: '', tests: model },
-  { name: 'a user of before is shown after one that was not stored', file: cache, without: "      if (held !== undefined && held.revision !== revision) store.remove(held, 'invalidated')\n", put: '', tests: trust },
+  { name: 'a user of before is shown after one that was not stored', file: cache, without: 'this.#forget(keyHash, held => held.revision !== revision)', put: '', tests: trust },
   { name: 'a load on its way may bring less than was shown', file: cache, without: '    if (next !== flight) next?.announce(revision)\n', put: '', tests: trust },
   { name: 'an announcement drops nothing', file: cache, without: "    store.remove(entry, 'invalidated')\n", put: '', tests: model },
+  { name: 'an announcement keeps a user from before a deletion that was not announced', file: cache, without: ' && entry.epoch === this.#epoch\n', put: '\n', tests: races },
+  { name: 'what was read elsewhere is stored', file: cache, without: 'this.counters.isLastElsewhere = !(this.#parts.trust?.covers(record.readMark) ?? true)', put: '', tests: trust },
+  { name: 'the same, by the model alone', file: cache, without: 'this.counters.isLastElsewhere = !(this.#parts.trust?.covers(record.readMark) ?? true)', put: '', tests: model },
+  { name: 'the same, by real places', file: cache, without: 'this.counters.isLastElsewhere = !(this.#parts.trust?.covers(record.readMark) ?? true)', put: '', tests: marks },
   { name: 'two loads of one user at once', file: cache, without: 'this.#flightTo(keyHash) ?? this.#begin', put: 'this.#begin', tests: model },
   // Age.
   { name: 'the bound of the bus', file: freshness, without: ' || stalenessMs >= boundMs', put: '', tests: trust },
@@ -78,30 +90,42 @@ export const mutants = [
   { name: 'a defect passes for an outage', file: manager, without: /\n.*if \(!\(error instanceof SourceUnavailable\)\) \{\n.*\n.*\n +\}\n/, put: '\n', tests: core },
   { name: 'a probe asks without the identity that was refused', file: gate, without: '...this.#candidate!, force: false', put: '...this.#candidate!, identity: null, force: false', tests: outages },
   // What announces.
-  { name: 'a connection that cannot be prepared ends the process', file: lease, without: "this.#lose(error instanceof UnusableConnection ? error.message : 'A connection could not be prepared')", put: "throw new Error('not prepared')", tests: ['test/leased-trust.test.ts'] },
-  { name: 'what other triggers change unseen is not looked for', file: check, without: 'if (isListed && unseen.length > 0)', put: 'if (false)', tests: triggers },
-  { name: 'what other triggers change unseen is not heeded by whoever installs', file: install, without: /\n +OR EXISTS \(SELECT FROM unnest\(tree\) .*<> '\{\}'\) THEN/, put: ' THEN', tests: triggers },
-  { name: 'a trigger that is disabled counts', file: facts, without: " AND u.tgenabled <> 'D'", put: '', tests: triggers },
-  { name: 'an epoch goes on after a flaw', file: lease, without: '      this.#signature = null\n', put: '', tests: ['test/leased-trust.test.ts'] },
-  { name: 'a partition that is watched by itself is left to its parent', file: install, without: ' AND member.oid <> target', put: '', tests: triggers },
-  { name: 'whoever installs waits for readers', file: install, without: "EXECUTE format('CREATE OR REPLACE TRIGGER", put: "EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', wanted.name, member.name); EXECUTE format('CREATE TRIGGER", tests: triggers },
-  { name: 'whoever installs calls what others define', file: 'packages/session-cache/src/sql/locked-transaction.ts', without: "PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);", put: '', tests: triggers },
-  { name: 'a heartbeat calls what others define', file: 'packages/session-cache/src/coherence/postgres-line.ts', without: 'SET search_path = pg_catalog, pg_temp; ', put: '', tests: triggers },
-  { name: 'temporary tables of others count', file: facts, without: 'NOT pg_is_other_temp_schema(c.relnamespace)', put: 'true', tests: triggers },
-  { name: 'what the server keeps is listed', file: install, without: ' AND a.attnum > 0', put: '', tests: triggers },
-  { name: 'a harmless trigger counts', file: facts, without: / AND u\.tgname <> ALL \(\$\{harmless\}\)/, put: '', tests: triggers },
-  { name: 'other triggers that were there for a moment are not noticed', file: heartbeat, without: 'json_build_array(t.oid, t.xmin, p.oid, p.xmin)', put: '1', tests: triggers },
-  { name: 'any column list will do', file: check, without: 'columnList.every(column => list.includes(column))', put: 'true', tests: triggers },
-  { name: 'a longer column list will do', file: check, without: 'list.length === columnList.length && ', put: '', tests: triggers },
-  { name: 'a column that triggers do not see is watched', file: check, without: 'if (invisible !== undefined)', put: 'if (false)', tests: triggers },
-  { name: 'a column that is gone is listed', file: install, without: /IF EXISTS \(SELECT FROM unnest\(listed\).*\n +OR /, put: 'IF ', tests: triggers },
-  { name: 'the function of another owner will do', file: facts, without: /pg_catalog\.pg_has_role\(.*?'MEMBER'\) AND /, put: '', tests: triggers },
+  { name: 'an epoch goes on after a flaw', file: polled, without: '      this.#position = null\n', put: '', tests: polling },
+  { name: 'an answer that does not go on from the last one proves in the same epoch', file: polled, without: 'if (!isUnbroken) this.#beginEpoch()', put: '', tests: polling },
+  { name: 'an answer that is late is read', file: polled, without: 'if (this.#awaited === n) this.#conclude(sent, answer)', put: 'this.#conclude(sent, answer)', tests: polling },
+  { name: 'a survey of any age proves', file: polled, without: 'answered.findLastIndex(({ position }) => isFoundAfter(position))', put: 'answered.length - 1', tests: polling },
+  { name: 'time that went back is not noticed', file: snapshots, without: /\n.*if \(!seesAllOf\(read, asked\)\).*\n/, put: '\n', tests: polling },
+  { name: 'what was removed is not noticed', file: snapshots, without: /\n.*if \(!seesAllOf\(asked, removed\)\).*\n/, put: '\n', tests: polling },
+  { name: 'what other triggers change unseen is not looked for', file: judge, without: 'if (isListed && unseen.length > 0)', put: 'if (false as boolean)', tests: outbox },
+  { name: 'what other triggers change unseen is not heeded by the SQL that installs', file: install, without: /\n +OR EXISTS \(SELECT FROM unnest\(tree\) .*<> '\{\}'\) THEN/, put: ' THEN', tests: outbox },
+  { name: 'a trigger that is disabled counts', file: facts, without: " AND u.tgenabled <> 'D'", put: '', tests: outbox },
+  { name: 'a partition that is watched by itself is left to its parent', file: install, without: ' AND member.oid <> target', put: '', tests: outbox },
+  { name: 'the SQL that installs waits for readers', file: install, without: "EXECUTE format('CREATE OR REPLACE TRIGGER", put: "EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', wanted.name, member.name); EXECUTE format('CREATE TRIGGER", tests: outbox },
+  { name: 'the SQL that installs calls what others define', file: 'packages/session-cache/src/outbox/locked-transaction.ts', without: "PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);", put: '', tests: outbox },
+  { name: 'temporary tables of others count', file: facts, without: 'NOT pg_catalog.pg_is_other_temp_schema(c.relnamespace)', put: 'true', tests: outbox },
+  { name: 'what the server keeps is listed', file: install, without: ' AND a.attnum > 0', put: '', tests: outbox },
+  { name: 'a harmless trigger counts', file: facts, without: / AND u\.tgname <> ALL \(\$\{harmless\}\)/, put: '', tests: outbox },
+  { name: 'triggers that were there for a moment are not noticed', file: functions, without: 't.oid, t.xmin, p.oid, p.xmin', put: 't.oid', tests: outbox },
+  { name: 'any column list will do', file: judge, without: 'columnList.every(column => list.includes(column))', put: 'true', tests: outbox },
+  { name: 'a longer column list will do', file: judge, without: 'list.length === columnList.length && ', put: '', tests: outbox },
+  { name: 'a column that triggers do not see is watched', file: judge, without: 'if (invisible !== undefined)', put: 'if (false as boolean)', tests: outbox },
+  { name: 'a column that is gone is listed', file: install, without: /IF EXISTS \(SELECT FROM unnest\(listed\)(?:.*\n)+? +OR /, put: 'IF ', tests: outbox },
+  { name: 'the function of another owner will do', file: facts, without: /\$\{procedure\}\.proowner = \$\{owner\} AND /, put: '', tests: outbox },
+  { name: 'the outbox of another role will do', file: judge, without: 'if (!outbox.entitled)', put: 'if (false as boolean)', tests: outbox },
+  { name: 'an answer from a snapshot that is left over counts', file: functions, without: "    WHEN current_setting('transaction_isolation') <> 'read committed' THEN 'isolation'\n", put: '', tests: proofs },
+  { name: 'an answer from a transaction that has written counts', file: functions, without: "    WHEN pg_current_xact_id_if_assigned() IS NOT NULL THEN 'writing'\n", put: '', tests: proofs },
+  { name: 'what was under way is not asked for', file: functions, without: 'WHERE o.xid = ANY (ARRAY(SELECT pg_snapshot_xip(since)))', put: 'WHERE false', tests: proofs },
+  { name: 'a copy keeps the mark of the original', file: functions, without: /= ARRAY\[here\] AND EXISTS \(SELECT FROM \$\{horizon\}\) THEN(?=\n {4}RETURN;\n {2}END IF;\n {2}-- One at a time)/, put: 'IS NOT NULL THEN', tests: proofs },
+  { name: 'changes that an instance has not read are removed unnoticed', file: functions, without: /SET seen = last\.seen, taken/, put: 'SET taken', tests: proofs },
   // A table of one's own.
-  { name: 'what the database takes for equal is the same user', file: tableSource, without: 'row === undefined ? [] : [[request.key, recordOfRow(row,', put: 'rows[0] === undefined ? [] : [[request.key, recordOfRow(row ?? rows[0],', tests: ownTable },
+  { name: 'what the database takes for equal is the same user', file: tableSource, without: 'row === undefined ? unknown : recordOfRow(row,', put: 'recordOfRow(row ?? rows[0],', tests: ownTable },
   { name: 'a token of another issuer finds a user', file: tableSource, without: ' || ours.always === issuer) return true', put: ') return true\n    if (ours.always !== "") return true', tests: ownTable },
   { name: 'a subject that the column cannot hold fails the others', file: tableSource, without: ' && plan.accepts(subject)', put: '', tests: ownTable },
   { name: 'a letter that the encoding lacks fails the others', file: tableSource, without: 'if (!isOfData(error) || first === undefined) throw error', put: 'throw error', tests: ownTable },
   { name: 'a table that changed is read as it was', file: tableSource, without: 'if (renewed.text === plan.text) throw error', put: 'throw error', tests: ownTable },
+  { name: 'the mark is computed for each row', file: tablePlan, without: "'m.mark AS \"readMark\"'", put: 'readMarkSql(table) + \' AS "readMark"\'', tests: marks },
+  { name: 'a user who was not found is not told to be of any place', file: tableSource, without: ', ...markOfRow(rows[0]) }', put: ' }', tests: marks },
+  { name: 'a transaction that was left over is not told by a write', file: update, without: /FROM \$\{markTaken\}, /, put: 'FROM ', tests: marks },
   { name: 'several rows may name one user', file: tablePlan, without: 'index.every(column => key.includes(column))', put: 'true', tests: ownTable },
   { name: 'a deleted user of a table is active', file: tableRow, without: "if (isTrue(row['deletedAt']))", put: 'if (false)', tests: ownTable },
   // The revision, and tables that are taken over.
@@ -124,6 +148,12 @@ export const mutants = [
   { name: 'a row without a timestamp is never in step', file: 'packages/smart-sync/src/change-detection.ts', without: "{ sync: true, reason: 'unversioned' }", put: "once('due', due)", tests: ['test/core.test.ts'] },
   // Who may pass.
   { name: 'a revoked token passes on a hit', file: manager, without: 'entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh', put: 'entry.fresh', tests: core },
+  { name: 'a ring that failed is forgotten', file: relay, without: 'this.#owes ||= messages.length > 0', put: '', tests: rings },
+  { name: 'what an answer could not hold is not told', file: relay, without: 'isCut ? [pollRing] : messagesOf(changes)', put: 'messagesOf(changes)', tests: rings },
+  { name: 'a lease never ends', file: relay, without: 'sentAtMs + relayLeaseMs', put: 'Infinity', tests: rings },
+  { name: 'the relay asks while a question is on its way', file: relay, without: 'await this.#relay()', put: 'void this.#relay()', tests: rings },
+  { name: 'a bell hears a connection that it has given up', file: bell, without: 'if (isCurrent()) this.#hear(message)', put: 'this.#hear(message)', tests: rings },
+  { name: 'a silent bell is believed', file: bell, without: 'this.#lose(`No answer', put: 'void (`No answer', tests: rings },
   { name: 'a record of another user', file: 'packages/session-cache/src/checked-record.ts', without: "user['issuer'] !== request.issuer || user['subject'] !== request.subject", put: 'false', tests: core },
   { name: 'the expiry of a token is not checked again on a hit', file: tokens, without: 'nowMs < entry.untilMs && ', put: '', tests: core },
   { name: 'what the app accepts for a while is remembered for longer', file: 'packages/session-identity/src/signature-check.ts', without: 'app.options?.verify?.maxAge === undefined', put: 'true', tests: ['test/plugin.test.ts'] },

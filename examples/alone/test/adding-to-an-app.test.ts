@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import fastifyPostgres from '@fastify/postgres'
 import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
-import { postgresBus, tableSource, triggerSql } from '@orientor/session-cache/postgres'
+import { outboxSql, postgresBus, tableSource } from '@orientor/session-cache/postgres'
 import { createIdentity, requireSessionUser, sessionHub, sessionKey, startDeadline, systemClock, type PoolLike, type UserRecord, type UserSource } from '@orientor/session-contract'
 import { smartSync, type SmartSyncOptions } from '@orientor/smart-sync'
 import { migrate } from '@orientor/smart-sync/core'
@@ -157,7 +157,7 @@ for (const [tool, { table, insert, extra, made }] of Object.entries(tools)) {
     const { app, get, log } = newApp(t)
     app.decorate('pg' as never, { pool } as never)
     await run('js step-1', { app })
-    await app.register(sessionCache, { source: await declared<UserSource>(`js ${tool}-read`, 'source'), bus: postgresBus({ listenUrl: url }) })
+    await app.register(sessionCache, { source: await declared<UserSource>(`js ${tool}-read`, 'source'), bus: postgresBus({ pool }) })
     app.get('/me', { config: { session: { required: true } } }, async request => requireSessionUser(request))
     const { status, body } = await get('/me', subjectOf(tool, 1))
     t.equal(status, 200)
@@ -243,8 +243,11 @@ const features: Readonly<Record<string, readonly [prepare: (account: Account) =>
     }
   ],
   'a bus whose triggers are in place': [
-    async ({ admin }) => { await admin.query(block('sql before')); await admin.query(triggerSql(tableSource(watched).watches!)) },
-    (t, account) => trusted(t, account)
+    ({ admin }) => admin.query(block('sql before')),
+    async (t, account) => {
+      await account.admin.query(outboxSql(tableSource(watched).watches!))
+      await trusted(t, account)
+    }
   ],
   'a bus that puts its triggers in place': [({ admin }) => admin.query(block('sql before')), (t, account) => trusted(t, account)],
   'smart-sync, `migrate: false`, known users only': [
@@ -280,8 +283,8 @@ const features: Readonly<Record<string, readonly [prepare: (account: Account) =>
   }]
 }
 
-async function trusted (t: Test, { url }: Account): Promise<void> {
-  const bus = postgresBus({ listenUrl: url })
+async function trusted (t: Test, { pool }: Account): Promise<void> {
+  const bus = postgresBus({ pool })
   t.teardown(() => bus.close())
   await bus.start({ watches: tableSource(watched).watches!, report: () => {} })
   if (!bus.status().trusted) throw new Error(bus.status().reason)

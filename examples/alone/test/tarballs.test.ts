@@ -140,6 +140,17 @@ t.test('the packed packages', async t => {
     await t.rejects(run(process.execPath, ['--input-type=module', '-e', 'await import(\'fastify\')'], { cwd: folder }), 'Fastify is truly absent')
   })
 
+  await t.test('the bell over Redis loads, typed, where redis is not installed, and says what is missing when it is started', async t => {
+    const folder = consumer(tarballs, ['redis'])
+    t.teardown(() => { rmSync(folder, { recursive: true, force: true }) })
+    const source = `import { redisBell } from '@orientor/session-cache/redis'
+      await redisBell({ url: 'redis://127.0.0.1:1' }).start({ heard: () => {}, report: () => {} }).catch(({ code, message }) => { console.log(code, message) })`
+    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', source], { cwd: folder })
+    t.match(stdout, /^ORI_CACHE_NO_REDIS redisBell\(\) needs the npm package "redis", .* run npm install redis@6/)
+    const typed = "import { redisBell } from '@orientor/session-cache/redis'\nexport const bell = redisBell({ url: 'redis://127.0.0.1:1' })\n"
+    t.equal(await typecheck(folder, { 'redis.ts': typed }), '')
+  })
+
   await t.test('every package loads, by import and by require, and its example compiles against its published types', async t => {
     const folder = consumer(tarballs, [])
     t.teardown(() => { rmSync(folder, { recursive: true, force: true }) })

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { DatabaseSessionManager, resolveOptions, type InvalidationBus } from '@orientor/session-cache/core'
-import { postgresBus, triggerSql } from '@orientor/session-cache/postgres'
+import { outboxSql, postgresBus } from '@orientor/session-cache/postgres'
 import { createIdentity, defaultRouteSession, systemClock, type UserRecord, type UserSource, type WatchedTable } from '@orientor/session-contract/core'
 import { defaultTableNames, migrate, PostgresUserStore, type TableNames } from '@orientor/smart-sync/core'
 import { startPostgres } from '@orientor/test-kit'
@@ -40,13 +40,13 @@ try {
   }
   const watchesOf = (tables: TableNames): readonly WatchedTable[] => new PostgresUserStore({ pool: () => pool, tables, clock: systemClock, random: Math.random }).watches
   const watches = watchesOf(names.watched)
-  await pool.query(triggerSql(watches))
-  await pool.query(triggerSql(watchesOf(names.unlisted), { columnLists: false }))
-  const bus = postgresBus({ listenUrl: url })
+  await pool.query(outboxSql(watches))
+  await pool.query(outboxSql(watchesOf(names.unlisted), { columnLists: false }))
+  const bus = postgresBus({ pool })
   await bus.start({ watches, report: ({ message }) => { console.log(message) } })
 
   const hit = await compareHits(bus)
-  // Whoever listens works in this process, and would count as work of the writer.
+  // A bus that polls works in this process, and would count as work of the writer.
   await bus.close()
   const compareAll = async (): Promise<Record<'noise' | 'unwatched' | 'unlisted' | 'watched', Updates>> => ({
     // A second table without triggers: what this machine takes for a difference.
@@ -121,7 +121,7 @@ async function compareHits (bus: InvalidationBus): Promise<{ without: number, wi
   const identity = { without: createIdentity({ issuer, subject: 'ada' }), withBus: createIdentity({ issuer, subject: 'ada' }) }
   for (const name of ['without', 'withBus'] as const) await contenders[name].resolve(identity[name], defaultRouteSession)
   for (let round = -2; round < roundCount; round++) {
-    // Heartbeats go on.
+    // Polls go on.
     await new Promise(resolve => { setTimeout(resolve, 20) })
     for (const name of round % 2 === 0 ? ['without', 'withBus'] as const : ['withBus', 'without'] as const) {
       const manager = contenders[name]

@@ -1,5 +1,8 @@
 import { scenarios } from '../src/scenarios/scenarios.js'
 import { tryScenarios } from './fixtures/try-scenarios.js'
 
-const { partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerAgain, otherTrigger } = scenarios
-tryScenarios([partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerAgain, otherTrigger])
+const { partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerSurveyed, droppedTriggerAgain, otherTrigger } =
+  scenarios
+tryScenarios([
+  partition, killPostgres, terminateAll, droppedTrigger, droppedTriggerSurveyed, droppedTriggerAgain, otherTrigger
+])

@@ -60,9 +60,9 @@ async function show ({ seconds }: ShowOptions): Promise<void> {
 
   closers.push(listenToKeys(process.stdin, members.length, {
     toggle (index) {
-      const { process: { name }, pool, listen } = members[index]!
+      const { process: { name }, pool, bus } = members[index]!
       const isCut = pool.mode === 'pass'
-      pool.mode = listen.mode = isCut ? 'stall' : 'pass'
+      pool.mode = bus.mode = isCut ? 'stall' : 'pass'
       watcher.cut(name, isCut)
       if (!screen.canDraw) screen.line(`${name} is ${isCut ? 'cut off from the database' : 'healed'}`)
     },

@@ -1,17 +1,14 @@
-import { postgresFaults, testDatabase } from '@orientor/test-kit'
 import t from 'tap'
-import { startCluster, strictProfile } from '../src/harness/index.js'
+import { strictProfile } from '../src/harness/index.js'
 import { scenarios } from '../src/scenarios/scenarios.js'
+import { setScene } from '../src/scenarios/set-scene.js'
 import { runTrial } from '../src/scenarios/trial.js'
 import { summaryOf, verdictOn } from '../src/scenarios/verdict.js'
 
 t.test('Instances without a bus, whose users live until they expire, are flagged', async t => {
-  const database = await testDatabase(t)
-  const faults = postgresFaults(t, database)
-  const cluster = await startCluster({ databaseUrl: database.url, listenUrl: null })
-  t.teardown(() => cluster.stop())
+  const scene = await setScene(t, { hearing: 'none' }, strictProfile)
   const calm = { ...scenarios.calm, trust: 'never' } as const
-  const result = await runTrial(calm, cluster, faults, strictProfile, { readsPerSecond: 100, calmMs: 1000, rounds: 1 })
+  const result = await runTrial(calm, scene, strictProfile, { readsPerSecond: 100, calmMs: 1000, rounds: 1 })
   t.comment(summaryOf(result))
   t.ok(result.report.violations['unmarked too old'] > 0)
   t.strictSame(Object.keys(result.report.failed), [])

@@ -1,7 +1,9 @@
 import { adminKey, perfRoutes } from '@orientor/perf-routes'
 import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
-import { postgresBus } from '@orientor/session-cache/postgres'
+import type { Bell } from '@orientor/session-cache/core'
+import { postgresBell, postgresBus } from '@orientor/session-cache/postgres'
+import { redisBell } from '@orientor/session-cache/redis'
 import { sessionIdentity } from '@orientor/session-identity'
 import { smartSync } from '@orientor/smart-sync'
 import fastify, { type FastifyInstance } from 'fastify'
@@ -24,7 +26,7 @@ export interface Settings extends Config {
  * @throws at ready, when an option breaks its rule
  */
 export async function buildApp (settings: Settings): Promise<FastifyInstance> {
-  const { provider, cache, adminKey: key } = settings
+  const { provider, cache, bellUrl, adminKey: key } = settings
   const app = fastify({
     logger: { level: settings.logLevel ?? 'info' },
     // While the app closes, connections that are still open get their answers, and are told to close.
@@ -36,7 +38,8 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
 
   app.register(async scope => {
     // Any order will do: the plugins find one another when the server becomes ready.
-    scope.register(sessionCache, { ...given(cache), bus: postgresBus({ listenUrl: settings.listenUrl ?? settings.databaseUrl, ...given(settings.bus) }) })
+    const bell = bellUrl === null ? {} : { bell: bellAt(bellUrl) }
+    scope.register(sessionCache, { ...given(cache), bus: postgresBus({ ...given(settings.bus), ...bell }) })
     scope.register(smartSync, given({
       forceSyncAfterMs: settings.forceSyncAfterMs,
       clerk: provider.secretKey === undefined ? undefined : given({ secretKey: provider.secretKey, apiUrl: provider.apiUrl, issuer: provider.issuer })
@@ -52,6 +55,11 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
 
   bareRoute(app)
   return app
+}
+
+/** The bell that the scheme of a URL stands for. */
+function bellAt (url: string): Bell {
+  return /^rediss?:/.test(url) ? redisBell({ url }) : postgresBell({ listenUrl: url })
 }
 
 type Given<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & { [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined> }

@@ -1,4 +1,4 @@
-import { notYet, received, variables, type Values, type VariableName } from './variables.js'
+import { notYet, received, retired, variables, type Values, type VariableName } from './variables.js'
 
 /** What the app is told by its environment. Deep-frozen; undefined means "the default of the plugin". */
 export interface Config {
@@ -7,8 +7,6 @@ export interface Config {
   readonly logLevel: string | undefined
   /** null: the embedded PostgreSQL. */
   readonly databaseUrl: string | null
-  /** Of a direct connection that listens for changes; null: that of the database. */
-  readonly listenUrl: string | null
   readonly poolPreset: Values['PG_PRESET']
   /** The pool's own variables, as text and in seconds; already checked. And those that choose its preset. */
   readonly poolEnvironment: Readonly<Record<string, string>>
@@ -22,9 +20,11 @@ export interface Config {
   }
   readonly bus: {
     readonly maxStalenessMs: number | undefined
-    readonly heartbeatIntervalMs: number | undefined
-    readonly heartbeatTimeoutMs: number | undefined
+    readonly pollIntervalMs: number | undefined
+    readonly pollTimeoutMs: number | undefined
   }
+  /** Where instances tell each other of changes before they poll; null: nowhere. */
+  readonly bellUrl: string | null
   readonly forceSyncAfterMs: number | undefined
   /** null: no admin routes (with the simulator the app makes a key of its own). */
   readonly adminKey: string | null
@@ -71,6 +71,9 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
   for (const [name, why] of Object.entries(notYet)) {
     if (environment[name] !== undefined) problems.push(`${name} is not supported yet: ${why}. Remove it.`)
   }
+  for (const [name, instead] of Object.entries(retired)) {
+    if (environment[name] !== undefined) problems.push(`${name} is not read any more: ${instead}. Remove it.`)
+  }
   const values = readValues(environment, problems)
   if (environment['ISSUER'] === undefined) {
     for (const name of providerVariables) {
@@ -86,7 +89,6 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
     port: values.PORT ?? 3000,
     logLevel: values.LOG_LEVEL,
     databaseUrl: values.DATABASE_URL ?? null,
-    listenUrl: values.LISTEN_URL ?? null,
     poolPreset: values.PG_PRESET,
     poolEnvironment: Object.freeze(Object.fromEntries(poolVariables.flatMap(name => {
       const value = environment[name]
@@ -111,9 +113,10 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
     }),
     bus: Object.freeze({
       maxStalenessMs: values.MAX_STALENESS_MS,
-      heartbeatIntervalMs: values.HEARTBEAT_INTERVAL_MS,
-      heartbeatTimeoutMs: values.HEARTBEAT_TIMEOUT_MS
+      pollIntervalMs: values.POLL_INTERVAL_MS,
+      pollTimeoutMs: values.POLL_TIMEOUT_MS
     }),
+    bellUrl: values.BELL_URL ?? null,
     forceSyncAfterMs: values.FORCE_SYNC_AFTER_MS,
     adminKey: values.ADMIN_KEY ?? null
   })

@@ -19,7 +19,6 @@ export const variables = {
   PORT: variable(wholeNumber(0, 65_535), '3000'),
   LOG_LEVEL: variable(oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']), 'info'),
 
-  LISTEN_URL: variable(postgresUrl(), 'postgres://user:password@127.0.0.1:5432/orientor'),
   DATABASE_URL: variable(postgresUrl(), 'postgres://user:password@127.0.0.1:5432/orientor'),
   PG_PRESET: variable(oneOf(['auto', 'base', 'railway', 'production', 'development']), 'production'),
   RAILWAY_POOL_SIZE: variable(wholeNumber(1, 1000), '3'),
@@ -41,8 +40,9 @@ export const variables = {
   CLERK_SECRET_KEY: variable(rule('a secret key of Clerk, which begins with "sk_"', matching(/^sk_\S+$/), { secret: true }), 'sk_live_…'),
 
   MAX_STALENESS_MS: variable(milliseconds(), '5000'),
-  HEARTBEAT_INTERVAL_MS: variable(milliseconds(200), '1000'),
-  HEARTBEAT_TIMEOUT_MS: variable(milliseconds(), '2000'),
+  POLL_INTERVAL_MS: variable(milliseconds(20), '200'),
+  POLL_TIMEOUT_MS: variable(milliseconds(), '2000'),
+  BELL_URL: variable(bellUrl(), 'redis://127.0.0.1:6379'),
   STALE_IF_ERROR_MS: variable(milliseconds(0), '900000'),
   SESSION_EXPIRE_AFTER_MS: variable(milliseconds(), '900000'),
   SESSION_MAX_ENTRIES: variable(wholeNumber(1, 10_000_000), '10000'),
@@ -55,6 +55,15 @@ export const variables = {
 /** Variables whose feature is not there yet. They are refused: a bound that is set and not kept would be a lie. */
 export const notYet = {
   CLERK_WEBHOOK_SECRETS: 'webhooks are not received'
+} as const satisfies Record<string, string>
+
+/**
+ * Variables that earlier versions read. They are refused: a setting that has no effect any more would be overlooked.
+ */
+export const retired = {
+  LISTEN_URL: 'changes are polled for over DATABASE_URL, past any pooler or through it',
+  HEARTBEAT_INTERVAL_MS: 'POLL_INTERVAL_MS says how often changes are polled for',
+  HEARTBEAT_TIMEOUT_MS: 'POLL_TIMEOUT_MS says how long a poll may take'
 } as const satisfies Record<string, string>
 
 export type VariableName = keyof typeof variables
@@ -97,6 +106,17 @@ function postgresUrl (): OptionRule<string> {
     if (url === undefined || !['postgres:', 'postgresql:'].includes(url.protocol) || url.hash !== '') return undefined
     if (url.pathname.length < 2 || (url.hostname === '' && !url.searchParams.has('host'))) return undefined
     return decodes(url.username) && decodes(url.password) && decodes(url.pathname) ? input as string : undefined
+  }, { secret: true })
+}
+
+function bellUrl (): OptionRule<string> {
+  const postgres = postgresUrl()
+  const must = `${postgres.must}, of a direct connection past any pooler; or redis://user:password@host:port (rediss:// for TLS)`
+  return rule(must, input => {
+    const url = parse(input)
+    if (url === undefined || !['redis:', 'rediss:'].includes(url.protocol)) return postgres.accept(input)
+    const isWhole = url.hostname !== '' && url.hash === '' && decodes(url.username) && decodes(url.password)
+    return isWhole ? input as string : undefined
   }, { secret: true })
 }
 

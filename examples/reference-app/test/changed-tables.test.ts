@@ -34,23 +34,24 @@ const alike = `CREATE TABLE audit (what text);
   CREATE TRIGGER zz_audit_revision AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION note();
   CREATE TRIGGER zz_users_audit_revision AFTER UPDATE OF last_name ON users FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION audit_next_revision(' with an argument');
   CREATE TRIGGER zz_new_revision BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION note();
+  CREATE TRIGGER orientor_outbox_0123456789ab_row AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION note();
   CREATE TRIGGER orientor_0123456789ab_0_row AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION note()`
 const triggers = "SELECT tgname, pg_get_triggerdef(oid) AS definition, tgenabled FROM pg_trigger WHERE tgrelid = 'users'::regclass AND tgfoid IN ('note'::regproc, 'audit_next_revision'::regproc) ORDER BY tgname"
 
 t.test('the recipe of docs/coherence.md leaves triggers of the app as they are, whatever they are called', async t => {
   const { url } = await testDatabase(t)
   const operator = await operatorAt(t, url)
-  const service = await startService(t, { source: 'smart-sync', url, expireAfterMs: 100, listenUrl: url })
+  const service = await startService(t, { source: 'smart-sync', url, expireAfterMs: 100, withBus: true })
   t.equal((await service.ask('user-0')).status, 200)
   await operator.query(alike)
   const before = (await operator.query(triggers)).rows as object[]
   await operator.query(recipe)
-  t.equal(before.length, 4)
+  t.equal(before.length, 5)
   t.strictSame((await operator.query(triggers)).rows, before)
   const { rowCount } = await operator.query("UPDATE users SET email = 'a@b.c', last_name = 'B'")
   t.equal(rowCount, 1)
   t.match((await operator.query('SELECT email, revision FROM users')).rows, [{ email: 'a@b.c', revision: '2' }], 'and ours counts on')
-  t.strictSame((await operator.query('SELECT what FROM audit ORDER BY what')).rows, ['orientor_0123456789ab_0_row', 'zz_audit_revision', 'zz_users_audit_revision with an argument'].map(what => ({ what })))
+  t.strictSame((await operator.query('SELECT what FROM audit ORDER BY what')).rows, ['orientor_0123456789ab_0_row', 'orientor_outbox_0123456789ab_row', 'zz_audit_revision', 'zz_users_audit_revision with an argument'].map(what => ({ what })))
 })
 
 /** A connection past the service; that its database is dropped at the end is no error. */
@@ -73,7 +74,7 @@ async function changeUnderLoad (t: Test, change: string, source: SourceKind, sto
   pool.on('error', () => {})
   pool.on('connect', client => { client.on('error', () => {}) })
   t.teardown(() => pool.end())
-  const service = await startService(t, { source, url, expireAfterMs: 100, listenUrl: url, ...stock ? { pool } : { tuning: { size: 8, overflow: 0 } } })
+  const service = await startService(t, { source, url, expireAfterMs: 100, withBus: true, ...stock ? { pool } : { tuning: { size: 8, overflow: 0 } } })
   for (const user of users) t.equal((await service.ask(user)).status, 200)
   const load = askFor(service, users, 5)
   await until('100 answers before the change', () => load.answered() >= 100, 60_000)

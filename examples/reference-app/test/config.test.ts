@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { ConfigError, readConfig } from '../src/config.js'
-import { notYet, variables } from '../src/variables.js'
+import { notYet, retired, variables } from '../src/variables.js'
 
 function problemsOf (environment: Record<string, string>): readonly string[] {
   try {
@@ -15,7 +15,7 @@ function problemsOf (environment: Record<string, string>): readonly string[] {
 
 t.test('An empty environment means the embedded database, the simulator, and the defaults of the plugins', async t => {
   const config = readConfig({})
-  t.match(config, { host: '127.0.0.1', port: 3000, databaseUrl: null, provider: null, adminKey: null, poolEnvironment: {} })
+  t.match(config, { host: '127.0.0.1', port: 3000, databaseUrl: null, bellUrl: null, provider: null, adminKey: null, poolEnvironment: {} })
   t.strictSame(config.cache, { expireAfterMs: undefined, maxEntries: undefined, cleanupIntervalMs: undefined, staleIfErrorMs: undefined })
   t.equal(config.forceSyncAfterMs, undefined)
   t.ok([config, config.cache, config.poolEnvironment].every(part => Object.isFrozen(part)))
@@ -27,7 +27,6 @@ t.test('Every variable reaches its place in the configuration', async t => {
     PORT: '0',
     LOG_LEVEL: 'debug',
     DATABASE_URL: 'postgresql://ann:s%2Fcret@db.example.com/app?sslmode=require',
-    LISTEN_URL: 'postgres://ann@direct.example.com/app',
     PG_PRESET: 'railway',
     RAILWAY_POOL_SIZE: '4',
     NODE_ENV: 'production',
@@ -40,8 +39,9 @@ t.test('Every variable reaches its place in the configuration', async t => {
     CLERK_API_URL: 'https://api.clerk.com',
     CLERK_SECRET_KEY: 'sk_test_x',
     MAX_STALENESS_MS: '2000',
-    HEARTBEAT_INTERVAL_MS: '400',
-    HEARTBEAT_TIMEOUT_MS: '800',
+    POLL_INTERVAL_MS: '100',
+    POLL_TIMEOUT_MS: '800',
+    BELL_URL: 'rediss://ann:s%2Fcret@redis.example.com:6380',
     STALE_IF_ERROR_MS: '0',
     SESSION_EXPIRE_AFTER_MS: '1000',
     SESSION_MAX_ENTRIES: '5',
@@ -53,7 +53,6 @@ t.test('Every variable reaches its place in the configuration', async t => {
     port: 0,
     logLevel: 'debug',
     databaseUrl: 'postgresql://ann:s%2Fcret@db.example.com/app?sslmode=require',
-    listenUrl: 'postgres://ann@direct.example.com/app',
     poolPreset: 'railway',
     poolEnvironment: { RAILWAY_POOL_SIZE: '4', DEV_ECHO_SQL: 'true', NODE_ENV: 'production' },
     provider: {
@@ -66,7 +65,8 @@ t.test('Every variable reaches its place in the configuration', async t => {
       secretKey: 'sk_test_x'
     },
     cache: { expireAfterMs: 1000, maxEntries: 5, cleanupIntervalMs: 200, staleIfErrorMs: 0 },
-    bus: { maxStalenessMs: 2000, heartbeatIntervalMs: 400, heartbeatTimeoutMs: 800 },
+    bus: { maxStalenessMs: 2000, pollIntervalMs: 100, pollTimeoutMs: 800 },
+    bellUrl: 'rediss://ann:s%2Fcret@redis.example.com:6380',
     forceSyncAfterMs: 3000,
     adminKey: 'thirty-two-or-more-characters-long'
   })
@@ -89,6 +89,10 @@ t.test('A value that breaks its rule is refused with the variable, the rule, wha
     ['DEV_MAX_OVERFLOW', 'none'],
     ['DEV_ECHO_SQL', '1', 'yes', 'TRUE'],
     ['ISSUER', 'clerk.example.com', 'http://clerk.example.com', 'https://user:secret@clerk.example.com', 'https://clerk.example.com?x=1', ''],
+    ['MAX_STALENESS_MS', '0', '5s'],
+    ['POLL_INTERVAL_MS', '19', '-200', '0.2', 'often', ''],
+    ['POLL_TIMEOUT_MS', '0', '2147483648'],
+    ['BELL_URL', 'localhost:6379', 'http://redis.example.com', 'redis://', 'redis://ann:p%ss@host', 'postgres://host', 'amqp://host', ''],
     ['STALE_IF_ERROR_MS', '-5', '15m'],
     ['SESSION_EXPIRE_AFTER_MS', '0', '2147483648', 'Infinity'],
     ['SESSION_MAX_ENTRIES', '0', '10k'],
@@ -120,9 +124,9 @@ t.test('All problems are told at once', async t => {
 })
 
 t.test('The value of a secret is never shown', async t => {
-  const secrets = { DATABASE_URL: 'mysql://ann:Hunter2@db/app', ISSUER: 'https://clerk.example.com', CLERK_SECRET_KEY: 'Hunter2', ADMIN_KEY: 'Hunter2' }
+  const secrets = { DATABASE_URL: 'mysql://ann:Hunter2@db/app', BELL_URL: 'amqp://ann:Hunter2@bell', ISSUER: 'https://clerk.example.com', CLERK_SECRET_KEY: 'Hunter2', ADMIN_KEY: 'Hunter2' }
   const problems = problemsOf(secrets)
-  t.equal(problems.length, 3)
+  t.equal(problems.length, 4)
   t.notMatch(problems.join(), /Hunter2/)
   t.match(problems.join(), /ADMIN_KEY must be .* received a string of 7 characters/)
 })
@@ -131,6 +135,13 @@ t.test('A variable whose feature is not there yet is refused, not ignored', asyn
   for (const name of Object.keys(notYet)) {
     t.match(problemsOf({ [name]: '1000' }), [new RegExp(`^${name} is not supported yet: .*\\. Remove it\\.$`)])
   }
+})
+
+t.test('A variable of an earlier version is refused, with what has come in its place', async t => {
+  for (const name of Object.keys(retired)) {
+    t.match(problemsOf({ [name]: '1000' }), [new RegExp(`^${name} is not read any more: .*\\. Remove it\\.$`)])
+  }
+  t.equal(problemsOf({ HEARTBEAT_INTERVAL_MS: '1000' })[0], 'HEARTBEAT_INTERVAL_MS is not read any more: POLL_INTERVAL_MS says how often changes are polled for. Remove it.')
 })
 
 t.test('A variable that would have no effect beside the others is refused', async t => {

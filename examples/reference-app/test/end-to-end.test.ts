@@ -1,11 +1,11 @@
 import { Agent } from 'node:http'
 import t from 'tap'
-import { testServer, until } from '@orientor/test-kit'
+import { startRedis, testServer, until, withoutRedis } from '@orientor/test-kit'
 import { launch } from './fixtures/launch.js'
 import { Load, request } from './fixtures/load.js'
 import { adminKey, newWorld, worldAt, type World } from './fixtures/world.js'
 
-interface Me { readonly user: { readonly userId: string, readonly subject: string }, readonly outcome: { readonly from: string, readonly stale: boolean } }
+interface Me { readonly user: { readonly userId: string, readonly subject: string, readonly firstName: string | null }, readonly outcome: { readonly from: string, readonly stale: boolean } }
 
 const agent = new Agent({ keepAlive: true, maxSockets: 50 })
 t.teardown(() => { agent.destroy() })
@@ -21,6 +21,35 @@ async function statements ({ sql }: World): Promise<number> {
 async function health (url: string): Promise<{ status: number, body: { status: string } }> {
   const response = await fetch(`${url}/database/health`, { headers: { 'x-admin-key': adminKey } })
   return { status: response.status, body: await response.json() as { status: string } }
+}
+
+for (const kind of ['PostgreSQL', 'Redis']) {
+  const skip = kind === 'Redis' && withoutRedis
+  t.test(`With a bell over ${kind}, a change by SQL is on every process long before the next poll`, { skip }, async t => {
+    const world = await newWorld(t)
+    const bellUrl = kind === 'Redis' ? `redis://127.0.0.1:${await startRedis(t)}` : world.environment['DATABASE_URL']!
+    const environment = { ...world.environment, BELL_URL: bellUrl, POLL_INTERVAL_MS: '60000', MAX_STALENESS_MS: '120000' }
+    const urls = await Promise.all([launch(t, environment).url, launch(t, environment).url])
+    const [user] = await world.users(1)
+    const firstNames = async (): Promise<Array<string | null>> => await Promise.all(urls.map(async url => {
+      const { body } = await request(`${url}/me`, { authorization: user!.authorization }, agent)
+      return (JSON.parse(body) as Me).user.firstName
+    }))
+    t.strictSame(await firstNames(), ['User 0', 'User 0'])
+    await until('both are healthy', async () => {
+      const answers = await Promise.all(urls.map(url => health(url)))
+      return answers.every(({ body }) => body.status === 'healthy')
+    })
+    // What is committed while no instance leads the relay is polled for: until one does, changes go on.
+    const sinceMs = performance.now()
+    await until('both have the change', async () => {
+      await world.sql("UPDATE users SET first_name = 'Ada' || clock_timestamp()")
+      await new Promise(resolve => { setTimeout(resolve, 100) })
+      return (await firstNames()).every(name => name?.startsWith('Ada') === true)
+    })
+    const tookMs = performance.now() - sinceMs
+    t.ok(tookMs < 20_000, `${Math.round(tookMs)} ms`)
+  })
 }
 
 t.test('A thousand requests of known users send no statement, and the first one of each was enough', async t => {
@@ -179,7 +208,8 @@ t.test('While the database is down an expired user is served, marked, where the 
 
   await server.start()
   await until('the user is fresh again', async () => !(await request(`${url}/me`, headers, agent)).stale)
-  // Refused until the bus, too, has found the database again: other instances would not hear of it. How many hear it, it knows a heartbeat later.
+  // Refused until the bus, too, has found the database again: other instances would not hear of it. How many hear it,
+  // it knows once it has checked in again.
   let answer: { instances?: number | null } = {}
   await until('an invalidation reaches every instance', async () => {
     const reply = await fetch(`${url}/database/invalidate-user-cache`, {

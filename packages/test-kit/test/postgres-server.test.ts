@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
-import { postgresMajor, startPostgres, startTestServer, testDatabase, testServer } from '../src/index.js'
+import { postgresMajor, spareServer, startPostgres, startTestServer, testDatabase, testServer, until as eventually } from '../src/index.js'
 import { canReach, serverAccount } from '../src/postgres/server-account.js'
 import { endLeftover } from '../src/postgres/leftover-server.js'
 import { serverBinaries } from '../src/postgres/server-binaries.js'
@@ -14,7 +14,7 @@ async function ask (connectionString: string, text: string): Promise<unknown> {
   const client = new pg.Client({ connectionString })
   await client.connect()
   try {
-    return Object.values((await client.query(text)).rows[0] as object)[0]
+    return Object.values((await client.query(text)).rows[0] as object | undefined ?? {})[0]
   } finally {
     await client.end()
   }
@@ -191,3 +191,24 @@ function kept (t: { teardown (callback: () => void): void }): string {
   t.teardown(() => { rmSync(folder, { recursive: true, force: true }) })
   return folder
 }
+
+t.test('A spare server has the data of the first one under the same password, goes its own way or follows it, and leaves nothing', async t => {
+  const server = await startTestServer()
+  t.teardown(() => server.stop())
+  const url = await server.createDatabase('both')
+  await ask(url, 'CREATE TABLE seen AS SELECT 1 AS value')
+  const copy = await spareServer(server, { parameters: { max_connections: '20' } })
+  const standby = await spareServer(server, { follows: true })
+  t.teardown(() => standby.stop())
+  t.equal(copy.pid, null, 'not started')
+  await ask(url, 'INSERT INTO seen VALUES (2)')
+  await copy.start()
+  t.equal(await ask(copy.url('both'), 'SELECT count(*)::int FROM seen'), 1)
+  t.equal(await ask(copy.url('both'), 'SELECT pg_is_in_recovery()'), false)
+  t.equal(await ask(copy.url('both'), 'SHOW max_connections'), '20')
+  await copy.stop()
+  t.equal(existsSync(copy.folder), false)
+  await standby.start()
+  await eventually('the standby has what was committed meanwhile', async () => await ask(standby.url('both'), 'SELECT count(*)::int FROM seen') === 2)
+  t.equal(await ask(standby.url('both'), 'SELECT pg_is_in_recovery()'), true)
+})

@@ -1,7 +1,8 @@
+import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startTcpProxy, testDatabase, until, type TcpProxy } from '../src/index.js'
+import { startRedis, startTcpProxy, testDatabase, until, withoutRedis, type TcpProxy } from '../src/index.js'
 
 interface End { readonly socket: Socket, heard: string, isClosed: boolean }
 const end = (socket: Socket): End => {
@@ -203,3 +204,34 @@ t.test('Postgres is spoken to through a proxy, and fails as its fault says', asy
   proxy.mode = 'refuse'
   await t.rejects(dial(), { code: 'ECONNREFUSED' })
 })
+
+t.test('Redis', async t => {
+  t.test('answers as it is set, and ends with the test', { skip: withoutRedis }, async t => {
+    let port = 0
+    await t.test('while it lasts', async t => {
+      port = await startRedis(t, { requirepass: 'secret' })
+      t.match(await said(port, 'PING\r\n'), /^-NOAUTH/)
+      t.match(await said(port, 'AUTH secret\r\n'), /^\+OK/)
+    })
+    await until('its port is closed', async () => await said(port, 'PING\r\n').then(() => false, () => true))
+    await t.rejects(startRedis(t, { 'no-such-setting': '1' }), { message: /could not be started/, cause: { message: /look at the settings/ } })
+  })
+
+  t.test('says what to install where it is missing', async t => {
+    const { PATH } = process.env
+    process.env['PATH'] = '/nowhere'
+    t.teardown(() => { process.env['PATH'] = PATH })
+    await t.rejects(startRedis(t), { message: 'Redis could not be started. On Debian: apt-get install redis-server', cause: { code: 'ENOENT' } })
+  })
+})
+
+/** The first thing that a server on the port says to a text. */
+async function said (port: number, text: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    socket.write(text)
+    return String((await once(socket, 'data'))[0])
+  } finally {
+    socket.destroy()
+  }
+}

@@ -11,8 +11,9 @@ export interface Propagation {
 // Asked again after two milliseconds while a change is on its way, and not at all between: the polling must not be what is measured.
 const pollEveryMs = 2
 const arrivesWithinMs = 10_000
+// Longer than the time between two polls, so that changes come at any instant of it: the last one was seen by a poll.
 const leastPauseMs = 20
-const mostPauseMs = 60
+const mostPauseMs = 270
 
 /**
  * Changes users one after another and asks every instance until it serves the change, unmarked.

@@ -1,7 +1,7 @@
 import { strictTimes } from '@orientor/session-cache/postgres'
 import { startTcpProxy, type TcpProxy } from '@orientor/test-kit'
 import pg from 'pg'
-import type { InstanceSettings } from '../instance/instance-settings.js'
+import type { Hearing, InstanceSettings } from '../instance/instance-settings.js'
 import { startInstance, type InstanceProcess } from './instance-process.js'
 import { startPeople, type People } from './people.js'
 import { insertRows } from './versioned-rows.js'
@@ -9,15 +9,22 @@ import { insertRows } from './versioned-rows.js'
 /** An instance, and the two ways to the database that can be cut apart. */
 export interface Member {
   readonly process: InstanceProcess
+  /** The way of the app's pool, and of polls that take it. */
   readonly pool: TcpProxy
-  readonly listen: TcpProxy
+  /** The way of a bus that does not take the app's pool. */
+  readonly bus: TcpProxy
 }
 
 /** Several instances on one database. */
 export interface Cluster {
   readonly databaseUrl: string
+  /** The instances, in the order of their names, then those that joined. */
   readonly members: readonly Member[]
   readonly people: People
+  /** Starts one more instance. */
+  join (name: string, hearing: Hearing): Promise<Member>
+  /** Leads every instance to another port from now on, and cuts what is open. */
+  leadTo (port: number): void
   /** Ends every process and every proxy that was started. */
   stop (): Promise<void>
 }
@@ -26,10 +33,12 @@ export interface Cluster {
 export interface ClusterOptions {
   /** An empty database. */
   readonly databaseUrl: string
-  /** Where the pools of the instances connect to; default is the database itself. */
+  /** Where instances connect to it; default is the database itself. */
   readonly poolUrl?: string
-  /** Where instances listen to it; default is the database itself. Null: no instance has a bus. */
-  readonly listenUrl?: string | null
+  /** How instances hear of changes. Default is `app`. */
+  readonly hearing?: Hearing
+  /** Parameters of every session of the first instance's pool, as `options` of libpq has them. Default is none. */
+  readonly firstOptions?: string
   /** Names of the instances. Default is three. */
   readonly names?: readonly string[]
   readonly userCount?: number
@@ -39,11 +48,18 @@ export interface ClusterOptions {
 }
 
 /** The bound, and what keeps it. Milliseconds. */
-export type Profile = Pick<InstanceSettings, 'maxStalenessMs' | 'staleIfErrorMs' | 'expireAfterMs' | 'heartbeatIntervalMs' | 'heartbeatTimeoutMs' | 'loadTimeoutMs'>
+export type Profile = Pick<
+  InstanceSettings, 'maxStalenessMs' | 'staleIfErrorMs' | 'expireAfterMs' | 'pollIntervalMs' | 'pollTimeoutMs' | 'loadTimeoutMs'
+>
 
 /** The bound that session-cache has by itself: five seconds. */
 export const usualProfile: Profile = Object.freeze({
-  maxStalenessMs: 5000, staleIfErrorMs: 900_000, expireAfterMs: 900_000, heartbeatIntervalMs: 1000, heartbeatTimeoutMs: 2000, loadTimeoutMs: 2000
+  maxStalenessMs: 5000,
+  staleIfErrorMs: 900_000,
+  expireAfterMs: 900_000,
+  pollIntervalMs: 200,
+  pollTimeoutMs: 2000,
+  loadTimeoutMs: 2000
 })
 
 /** A bound of two seconds. */
@@ -56,8 +72,12 @@ export const strictProfile: Profile = Object.freeze({
  *
  * @throws when something does not start; what was started is stopped then
  */
-export async function startCluster ({ databaseUrl, poolUrl = databaseUrl, listenUrl = databaseUrl, names = ['a', 'b', 'c'], userCount = 12, proxied = true, profile = strictProfile }: ClusterOptions): Promise<Cluster> {
+export async function startCluster ({
+  databaseUrl, poolUrl = databaseUrl, hearing = 'app', firstOptions,
+  names = ['a', 'b', 'c'], userCount = 12, proxied = true, profile = strictProfile
+}: ClusterOptions): Promise<Cluster> {
   const closers: Array<() => Promise<unknown>> = []
+  const members: Member[] = []
   const stop = async (): Promise<void> => {
     const results = await Promise.allSettled(closers.splice(0).map(close => close()))
     for (const result of results) if (result.status === 'rejected') throw result.reason
@@ -70,29 +90,57 @@ export async function startCluster ({ databaseUrl, poolUrl = databaseUrl, listen
   try {
     const people = await startPeople(userCount)
     closers.push(() => people.stop())
-    const startMember = async (name: string): Promise<Member> => {
+    const startMember = async (name: string, hearing: Hearing, options?: string): Promise<Member> => {
       const pool = await proxyTo(poolUrl)
-      const listen = await proxyTo(listenUrl ?? databaseUrl)
+      const bus = await proxyTo(databaseUrl)
       const process = await startInstance({
         name,
-        databaseUrl: proxied ? pool.through(poolUrl) : poolUrl,
-        listenUrl: listenUrl === null || !proxied ? listenUrl : listen.through(listenUrl),
+        databaseUrl: withOptions(proxied ? pool.through(poolUrl) : poolUrl, options),
+        hearing,
+        busUrl: proxied ? bus.through(databaseUrl) : databaseUrl,
         issuer: people.issuer,
         jwksUrl: people.jwksUrl,
         ...profile
       })
       closers.push(() => process.stop())
-      return { process, pool, listen }
+      return { process, pool, bus }
+    }
+    const join = async (name: string, hearing: Hearing): Promise<Member> => {
+      const member = await startMember(name, hearing)
+      members.push(member)
+      return member
     }
     // The first one makes the tables, so that the others find them.
     const [first, ...others] = names
-    const members = [await startMember(first!), ...await every(others.map(startMember))]
+    members.push(await startMember(first!, hearing, firstOptions))
+    members.push(...await every(others.map(name => startMember(name, hearing))))
     await insertPeople(databaseUrl, people)
-    return { databaseUrl, members, people, stop }
+    return {
+      databaseUrl,
+      members,
+      people,
+      join,
+      leadTo (port) {
+        for (const { pool, bus } of members) {
+          for (const proxy of [pool, bus]) {
+            proxy.retarget(port)
+            proxy.reset()
+          }
+        }
+      },
+      stop
+    }
   } catch (error) {
     await stop().catch(() => {})
     throw error
   }
+}
+
+function withOptions (url: string, options: string | undefined): string {
+  if (options === undefined) return url
+  const whole = new URL(url)
+  whole.searchParams.set('options', options)
+  return whole.href
 }
 
 /** Waits for all before it rejects, so that nothing is still being started when what was started is stopped. */

@@ -1,12 +1,16 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Watchdog } from '@orientor/test-kit'
 import type { InstanceNews, InstanceOrder, InstanceSettings } from '../instance/instance-settings.js'
 
 // The built files, also when this runs from the sources: what is measured is what is shipped.
-const main = fileURLToPath(new URL('../../dist/instance/main.js', import.meta.url))
-const preload = new URL('../../dist/instance/shifted-date.js', import.meta.url).href
+const built = new URL('../../dist/instance/', import.meta.url)
+/**
+ * A built checkout of the release whose instances listen, to try an upgrade with; left out: instances of this one
+ * that listen as those did.
+ */
+const { CLUSTER_PREVIOUS: previous } = process.env
 const startedWithinMs = 30_000
 const stoppedWithinMs = 5_000
 const keptOutput = 20_000
@@ -66,7 +70,17 @@ export class InstanceProcess {
  */
 export async function startInstance (settings: InstanceSettings): Promise<InstanceProcess> {
   const { PATH = '' } = process.env
-  const child = fork(main, { execArgv: ['--import', preload], env: { PATH, CLUSTER_INSTANCE: JSON.stringify(settings) }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  const isPrevious = settings.hearing === 'notify' && previous !== undefined
+  const folder = isPrevious ? pathToFileURL(`${previous}/examples/cluster/dist/instance/`) : built
+  // The same under the names that it had there.
+  const told = isPrevious
+    ? { ...settings, listenUrl: settings.busUrl, heartbeatIntervalMs: 400, heartbeatTimeoutMs: settings.pollTimeoutMs }
+    : settings
+  const child = fork(fileURLToPath(new URL('main.js', folder)), {
+    execArgv: ['--import', new URL('shifted-date.js', folder).href],
+    env: { PATH, CLUSTER_INSTANCE: JSON.stringify(told) },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc']
+  })
   let output = ''
   const keep = (chunk: Buffer): void => { output = (output + chunk.toString()).slice(-keptOutput) }
   child.stdout!.on('data', keep)

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import type { Commit } from '../checker/index.js'
 import { nameOf, readName, selectNames, updateRow } from './versioned-rows.js'
+import { plainly, type Write } from './write.js'
 
 /** Who hears of the writes. */
 export interface WriteListener {
@@ -9,21 +10,23 @@ export interface WriteListener {
 }
 
 const pauseMs = 50
+const own: Write = plainly(updateRow)
 
 /**
- * Changes users with plain SQL, in the database and past every instance, one write at a time. A write whose connection is lost is looked up
- * until it is known whether it was committed; no version is used twice.
+ * Changes users with plain SQL, in the database and past every instance, one write of a user at a time. A write whose
+ * connection is lost is looked up until it is known whether it was committed; no version is used twice.
  */
 export class Writer {
-  readonly #url: string
   readonly #listener: WriteListener
   readonly #versions = new Map<string, number>()
-  #update = updateRow
-  #client: pg.Client | null = null
+  readonly #underway = new Set<Promise<Commit | null>>()
+  #write = own
+  #pool: pg.Pool
+  #held: Promise<void> | null = null
   #stopped = false
 
   constructor (url: string, listener: WriteListener) {
-    this.#url = url
+    this.#pool = poolTo(url)
     this.#listener = listener
   }
 
@@ -42,6 +45,50 @@ export class Writer {
    * long as the database cannot be asked.
    */
   async write (key: string): Promise<Commit | null> {
+    while (this.#held !== null) await this.#held
+    const writing = this.#next(key)
+    this.#underway.add(writing)
+    return await writing.finally(() => { this.#underway.delete(writing) })
+  }
+
+  /** Writes in another way from now on; null: in its own again. Resolves when no write is under way in the former. */
+  async writeWith (write: Write | null): Promise<void> {
+    await this.whileHeld(async () => { this.#write = write ?? own })
+  }
+
+  /** Does something while no write is under way. */
+  async whileHeld (work: () => Promise<void>): Promise<void> {
+    let release = (): void => {}
+    this.#held = new Promise(resolve => { release = resolve })
+    try {
+      await Promise.all(this.#underway)
+      await work()
+    } finally {
+      this.#held = null
+      release()
+    }
+  }
+
+  /** The names that rows were given last, for a database that is to take over. */
+  get names (): ReadonlyMap<string, string> {
+    return new Map([...this.#versions].map(([key, version]) => [key, nameOf(key, version)]))
+  }
+
+  /** Writes to another database from now on. */
+  moveTo (url: string): void {
+    const former = this.#pool
+    this.#pool = poolTo(url)
+    former.end().catch(() => {})
+  }
+
+  /** Writes no more and leaves. */
+  async stop (): Promise<void> {
+    this.#stopped = true
+    await Promise.all(this.#underway)
+    await this.#pool.end()
+  }
+
+  async #next (key: string): Promise<Commit | null> {
     const version = this.#versions.get(key)! + 1
     this.#versions.set(key, version)
     this.#listener.begin(key, version)
@@ -52,26 +99,10 @@ export class Writer {
     return commit
   }
 
-  /** Writes with another statement from now on, which takes the same parameters; null: with its own again. Resolves when none is under way with the former, unless the connection was lost meanwhile. */
-  async writeWith (update: string | null): Promise<void> {
-    this.#update = update ?? updateRow
-    // Statements of one connection run one after another.
-    await (await this.#connected()).query('')
-  }
-
-  /** Writes no more and leaves. */
-  async stop (): Promise<void> {
-    this.#stopped = true
-    await this.#leave()
-  }
-
   async #updated (key: string, version: number): Promise<boolean> {
     try {
-      const { rowCount } = await (await this.#connected()).query(this.#update, [key, nameOf(key, version), version])
-      if (rowCount === 1) return true
-    } catch {
-      await this.#leave()
-    }
+      if (await this.#write(this.#pool, [key, nameOf(key, version), version]) === 1) return true
+    } catch {}
     return await this.#isThere(key, version)
   }
 
@@ -80,7 +111,6 @@ export class Writer {
       try {
         return (await this.#read([key])).get(key) === version
       } catch {
-        await this.#leave()
         await new Promise(resolve => { setTimeout(resolve, pauseMs) })
       }
     }
@@ -88,25 +118,16 @@ export class Writer {
   }
 
   async #read (subjects: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    const { rows } = await (await this.#connected()).query<{ subject: string, name: string }>(selectNames, [subjects])
+    const { rows } = await this.#pool.query<{ subject: string, name: string }>(selectNames, [subjects])
     return new Map(rows.map(({ subject, name }) => [subject, readName(name)!.version]))
   }
+}
 
-  async #leave (): Promise<void> {
-    const client = this.#client
-    this.#client = null
-    await client?.end().catch(() => {})
-  }
-
-  async #connected (): Promise<pg.Client> {
-    if (this.#client !== null) return this.#client
-    if (this.#stopped) throw new Error('the writer has stopped')
-    const client = new pg.Client({ connectionString: this.#url, application_name: 'cluster writer', connectionTimeoutMillis: 2000, query_timeout: 5000 })
-    const forget = (): void => { if (this.#client === client) this.#client = null }
-    client.on('error', forget)
-    client.on('end', forget)
-    await client.connect()
-    this.#client = client
-    return client
-  }
+function poolTo (url: string): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url, application_name: 'cluster writer', max: 8, connectionTimeoutMillis: 2000, query_timeout: 5000
+  })
+  pool.on('error', () => {})
+  pool.on('connect', client => { client.on('error', () => {}) })
+  return pool
 }

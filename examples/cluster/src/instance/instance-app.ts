@@ -1,10 +1,11 @@
 import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
-import { postgresBus } from '@orientor/session-cache/postgres'
 import { requireSessionUser } from '@orientor/session-contract'
 import { sessionIdentity } from '@orientor/session-identity'
 import { smartSync } from '@orientor/smart-sync'
 import fastify, { type FastifyInstance } from 'fastify'
+import type pg from 'pg'
+import { instanceBus } from './instance-bus.js'
 import type { InstanceSettings, View } from './instance-settings.js'
 
 const view = {
@@ -20,16 +21,21 @@ const view = {
   }
 } as const
 
+/** A service, and the pool that its bus borrows; null where it borrows none. */
+export interface Instance {
+  readonly app: FastifyInstance
+  readonly pool: pg.Pool | null
+}
+
 /** One service of several on the same database. It does not listen yet. */
-export async function buildInstance (settings: InstanceSettings): Promise<FastifyInstance> {
+export async function buildInstance (settings: InstanceSettings): Promise<Instance> {
   const { name, databaseUrl, issuer, jwksUrl, staleIfErrorMs, expireAfterMs, loadTimeoutMs } = settings
   const app = fastify({ logger: { level: 'error', base: { instance: name } }, return503OnClosing: false })
   await app.register(poolTuning, { connectionString: databaseUrl, environment: {}, size: 3, overflow: 2, client: { application_name: `${name} pool` } })
   // What the provider says is no part of this: only the database changes.
   await app.register(smartSync, { forceSyncAfterMs: Number.MAX_SAFE_INTEGER })
   await app.register(sessionIdentity, { issuer, jwksUrl })
-  const { listenUrl, maxStalenessMs, heartbeatIntervalMs, heartbeatTimeoutMs } = settings
-  const bus = listenUrl === null ? null : postgresBus({ listenUrl, maxStalenessMs, heartbeatIntervalMs, heartbeatTimeoutMs })
+  const { bus, pool } = instanceBus(settings)
   await app.register(sessionCache, { expireAfterMs, staleIfErrorMs, loadTimeoutMs, ...bus !== null && { bus } })
 
   app.get('/me', { config: { session: { required: true } }, schema: { response: { 200: view } } }, (request, reply) => {
@@ -45,5 +51,6 @@ export async function buildInstance (settings: InstanceSettings): Promise<Fastif
       epoch: bus?.trust.epoch ?? 0
     } satisfies View)
   })
-  return app
+  app.addHook('onClose', async () => { await pool?.end() })
+  return { app, pool }
 }

@@ -1,17 +1,29 @@
-/** What an instance is told by whoever starts it; passed as JSON in the variable CLUSTER_INSTANCE. */
+/**
+ * How an instance hears of changes: it polls over the pool of the app (`app`, the simplest use), and has a bell over
+ * NOTIFY beside (`bell`); over a connection of its own that is made by the configuration of a pool of node-postgres
+ * (`own`), or over a pool that has none to spare and comes back as it was left (`borrowed`); it listens as the
+ * release before did (`notify`); or not at all, so that its users live until they expire (`none`).
+ */
+export type Hearing = 'app' | 'bell' | 'own' | 'borrowed' | 'notify' | 'none'
+
+/**
+ * What an instance is told by whoever starts it; passed as JSON in the variable CLUSTER_INSTANCE. Times are
+ * milliseconds.
+ */
 export interface InstanceSettings {
   readonly name: string
-  /** Where the pool connects to. */
+  /** Where the pool of the app connects to. */
   readonly databaseUrl: string
-  /** Where the bus listens; null: the instance has no bus, and its users live until they expire. */
-  readonly listenUrl: string | null
+  readonly hearing: Hearing
+  /** Where polls go, or the connection of a bell or a bus that listens, that do not take the pool of the app. */
+  readonly busUrl: string
   readonly issuer: string
   readonly jwksUrl: string
   readonly maxStalenessMs: number
   readonly staleIfErrorMs: number
   readonly expireAfterMs: number
-  readonly heartbeatIntervalMs: number
-  readonly heartbeatTimeoutMs: number
+  readonly pollIntervalMs: number
+  readonly pollTimeoutMs: number
   readonly loadTimeoutMs: number
 }
 
@@ -21,6 +33,8 @@ export type InstanceOrder =
   | { readonly kind: 'stall', readonly ms: number }
   /** Sets the wall clock forth or back. */
   | { readonly kind: 'shift clock', readonly ms: number }
+  /** Runs SQL on the borrowed connection, and gives that back as the SQL left it. */
+  | { readonly kind: 'run', readonly sql: string }
 
 /** What an instance tells. */
 export interface InstanceNews {

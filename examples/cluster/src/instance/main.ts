@@ -9,10 +9,12 @@ process.on('SIGINT', () => {})
 process.once('disconnect', () => { process.exit(0) })
 process.on('message', (order: InstanceOrder) => {
   if (order.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, order.ms)
-  else shiftClock(order.ms)
+  else if (order.kind === 'shift clock') shiftClock(order.ms)
+  // Whoever orders it sees what comes of it.
+  else pool?.query(order.sql).catch(() => {})
 })
 
-const app = await buildInstance(settings)
+const { app, pool } = await buildInstance(settings)
 process.once('SIGTERM', () => { app.close().finally(() => { process.exit() }) })
 const url = await app.listen({ host: '127.0.0.1', port: 0 })
 process.send({ kind: 'listening', url } satisfies InstanceNews)

@@ -1,8 +1,8 @@
-import type { PostgresFaults } from '@orientor/test-kit'
 import { CoherenceChecker, Convergence, TrustWatch, type CoherenceReport, type TrustSample } from '../checker/index.js'
-import { Changes, Readers, warmUp, Writer, type Cluster, type Observed, type Profile } from '../harness/index.js'
+import { Changes, Readers, warmUp, Writer, type Observed, type Profile } from '../harness/index.js'
 import { Lateness } from './lateness.js'
 import type { Scenario } from './scenario.js'
+import type { Scene } from './set-scene.js'
 
 /** How hard a cluster is tried. */
 export interface Effort {
@@ -33,7 +33,7 @@ export interface TrialResult {
   readonly lateMs: number
 }
 
-/** How long trust may take to come back beyond the timeout of a heartbeat, in milliseconds. */
+/** How long trust may take to come back beyond the timeout of a poll, in milliseconds. */
 export const trustSlackMs = 2000
 /** How much later than B everything may be served as it should after a fault, in milliseconds. */
 export const convergenceSlackMs = 1000
@@ -44,10 +44,12 @@ const unchangedCount = 2
 interface Round { readonly what: string, readonly convergence: Convergence, readonly watch: TrustWatch, readonly lateMs: number }
 
 /** Reads and writes all the time, injects the fault, heals it, and watches on. */
-export async function runTrial (scenario: Scenario, cluster: Cluster, faults: PostgresFaults, profile: Profile, { readsPerSecond, calmMs, rounds }: Effort): Promise<TrialResult> {
+export async function runTrial (scenario: Scenario, scene: Scene, profile: Profile, effort: Effort): Promise<TrialResult> {
+  const { cluster } = scene
+  const { readsPerSecond, calmMs, rounds: wanted } = effort
+  const rounds = scenario.isOnce === true ? 1 : wanted
   const { members, databaseUrl, people: { list } } = cluster
   const doors = members.map(({ process }) => process)
-  const names = doors.map(({ name }) => name)
   const checker = new CoherenceChecker(profile)
   const unchanged = new Set(list.slice(-unchangedCount).map(({ subject }) => subject))
   const last = new Map<string, TrustSample>()
@@ -69,16 +71,16 @@ export async function runTrial (scenario: Scenario, cluster: Cluster, faults: Po
     everTrusted ||= trust.trusted
   }
   const round = async (): Promise<Round> => {
-    if (scenario.trust !== 'never') await within(() => names.every(name => last.get(name)?.trusted === true))
+    if (scenario.trust !== 'never') await within(() => readers.names.every(name => last.get(name)?.trusted === true))
     convergence = null
     watch = new TrustWatch(new Map([...last].map(([instance, { epoch }]) => [instance, epoch])))
     const over = (atMs: number): void => {
       lateness.reset()
-      convergence = new Convergence(atMs, checker.newest(), names)
-      watch!.heal(atMs, atMs + profile.heartbeatTimeoutMs + trustSlackMs)
+      convergence = new Convergence(atMs, checker.newest(), readers.names)
+      watch!.heal(atMs, atMs + profile.pollTimeoutMs + trustSlackMs)
     }
     const injectedAtMs = performance.now()
-    const { what, heal } = await scenario.inject({ cluster, faults, member: members[0]!, writer })
+    const { what, heal } = await scenario.inject(stage)
     if (scenario.healsItself === true) over(injectedAtMs)
     try {
       await pause(scenario.durationMs)
@@ -90,7 +92,7 @@ export async function runTrial (scenario: Scenario, cluster: Cluster, faults: Po
     const leastMs = profile.maxStalenessMs + convergenceSlackMs
     await pause(leastMs)
     // What the machine withheld is given on top, if it is needed.
-    const isWell = (): boolean => convergence!.tookMs < Infinity && (scenario.trust === 'never' || watch!.backAfterMs < Infinity || lateness.totalMs > profile.heartbeatTimeoutMs)
+    const isWell = (): boolean => convergence!.tookMs < Infinity && (scenario.trust === 'never' || watch!.backAfterMs < Infinity || lateness.totalMs > profile.pollTimeoutMs)
     while (!isWell() && performance.now() < healedAtMs + leastMs + lateness.totalMs) await pause(20)
     return { what, convergence: convergence!, watch: watch!, lateMs: lateness.totalMs }
   }
@@ -98,9 +100,11 @@ export async function runTrial (scenario: Scenario, cluster: Cluster, faults: Po
   await warmUp(doors, list, { trusted: scenario.trust !== 'never' })
   await writer.start(list.map(({ subject }) => subject))
   const readers = new Readers(doors, list, readsPerSecond, hear)
+  const stage = { ...scene, member: members[0]!, writer, readers }
   const changes = new Changes(writer, { busy: list.slice(0, 4), seldom: list.slice(4, -unchangedCount), busyEveryMs: 80, seldomEveryMs: 7000 })
   try {
     await pause(calmMs)
+    await scenario.prepare?.(stage)
     for (let count = 0; count < rounds; count++) done.push(await round())
   } finally {
     await Promise.all([readers.stop(), changes.stop()])

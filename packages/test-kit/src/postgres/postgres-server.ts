@@ -34,9 +34,10 @@ export class PostgresServer {
   readonly port: number
   readonly folder: string
   readonly dataDir: string
+  /** Settings that it is started with. */
+  readonly parameters: Readonly<Record<string, string>>
   readonly #account: ServerAccount | null
   readonly #binaries: ServerBinaries
-  readonly #parameters: Readonly<Record<string, string>>
   readonly #temporary: boolean
   readonly #password: string
   #process: ChildProcess | null = null
@@ -48,7 +49,7 @@ export class PostgresServer {
     this.dataDir = dataOf(folder)
     this.port = port
     this.#temporary = temporary
-    this.#parameters = parameters
+    this.parameters = parameters
     this.#account = serverAccount()
     this.#binaries = serverBinaries(this.#account)
     this.#password = passwordOf(folder)
@@ -69,7 +70,7 @@ export class PostgresServer {
     if (this.#process !== null) return
     await endLeftover(this.dataDir)
     const log = openSync(join(this.folder, 'server.log'), 'a', 0o600)
-    const settings = { listen_addresses: '127.0.0.1', port: String(this.port), unix_socket_directories: '', ...this.#parameters }
+    const settings = { listen_addresses: '127.0.0.1', port: String(this.port), unix_socket_directories: '', ...this.parameters }
     const child = spawn(this.#binaries.postgres, ['-D', this.dataDir, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])], {
       ...this.#account, cwd: '/', stdio: ['ignore', log, log], detached: true, env: { ...process.env, LC_MESSAGES: 'C' }
     })

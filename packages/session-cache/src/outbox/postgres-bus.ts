@@ -276,7 +276,8 @@ class PostgresBus implements InvalidationBus {
         this.#refused(`${reason}. That could not be put right (${installed.code}): run the SQL that comes with this ` +
           'message as the owner of the table')
       }
-      if (installed.kind !== 'done') this.#known?.()
+      // 55P03: another instance is at it, or a writer is: in a moment it is done.
+      if (installed.kind !== 'done' && installed.code !== '55P03') this.#known?.()
       const pauseMs = installed.kind === 'refused' ? longestInstallPauseMs : this.#installPauseMs
       this.#installAgain = clock.setTimer(() => {
         this.#installAgain = null

@@ -35,7 +35,7 @@ export interface ClusterOptions {
   readonly databaseUrl: string
   /** Where instances connect to it; default is the database itself. */
   readonly poolUrl?: string
-  /** How instances hear of changes. Default is `app`. */
+  /** The way in which instances hear of changes. Default is `app`. */
   readonly hearing?: Hearing
   /** Parameters of every session of the first instance's pool, as `options` of libpq has them. Default is none. */
   readonly firstOptions?: string

@@ -9,7 +9,7 @@ interface Round {
   readonly door: Door
   /** Requests that are due. */
   due: number
-  /** Who is asked for next. */
+  /** The place of the person who is asked for next. */
   next: number
   readonly pending: Set<Promise<void>>
 }

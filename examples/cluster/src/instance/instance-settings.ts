@@ -1,5 +1,5 @@
 /**
- * How an instance hears of changes: it polls over the pool of the app (`app`, the simplest use), and has a bell over
+ * The way in which an instance hears of changes: it polls over the pool of the app (`app`, the simplest use), and has a bell over
  * NOTIFY beside (`bell`); over a connection of its own that is made by the configuration of a pool of node-postgres
  * (`own`), or over a pool that has none to spare and comes back as it was left (`borrowed`); it listens as the
  * release before did (`notify`); or not at all, so that its users live until they expire (`none`).
@@ -7,7 +7,7 @@
 export type Hearing = 'app' | 'bell' | 'own' | 'borrowed' | 'notify' | 'none'
 
 /**
- * What an instance is told by whoever starts it; passed as JSON in the variable CLUSTER_INSTANCE. Times are
+ * The settings of an instance, from the process that starts it; passed as JSON in the variable CLUSTER_INSTANCE. Times are
  * milliseconds.
  */
 export interface InstanceSettings {

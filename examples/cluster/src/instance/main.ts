@@ -10,7 +10,7 @@ process.once('disconnect', () => { process.exit(0) })
 process.on('message', (order: InstanceOrder) => {
   if (order.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, order.ms)
   else if (order.kind === 'shift clock') shiftClock(order.ms)
-  // Whoever orders it sees what comes of it.
+  // The sender of the order sees what comes of it.
   else pool?.query(order.sql).catch(() => {})
 })
 

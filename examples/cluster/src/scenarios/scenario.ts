@@ -11,9 +11,9 @@ export interface Stage {
   readonly spare: PostgresServer | null
   /** The instance that is struck by what strikes only one. */
   readonly member: Member
-  /** Who changes the users. */
+  /** The writer that changes the users. */
   readonly writer: Writer
-  /** Who asks for them. */
+  /** The readers that ask for them. */
   readonly readers: Readers
 }
 
@@ -47,7 +47,7 @@ export interface Scenario {
   readonly goesBack?: boolean
   /** True: it cannot be done again on the same cluster. Default is false. */
   readonly isOnce?: boolean
-  /** How instances hear of changes. Default is `app`. */
+  /** The way in which instances hear of changes. Default is `app`. */
   readonly hearing?: Hearing
   /** Whether instances reach the database through PgBouncer in transaction mode only. Default is false. */
   readonly throughPgBouncer?: boolean

@@ -6,7 +6,7 @@ import pg from 'pg'
 import { startCluster, type Cluster, type Profile } from '../harness/index.js'
 import type { Scenario, Spare } from './scenario.js'
 
-/** What a scenario is played on. */
+/** The cluster, and the servers, that a scenario is played on. */
 export interface Scene {
   readonly cluster: Cluster
   readonly faults: PostgresFaults

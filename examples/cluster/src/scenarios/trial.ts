@@ -33,7 +33,7 @@ export interface TrialResult {
   readonly lateMs: number
 }
 
-/** How long trust may take to come back beyond the timeout of a poll, in milliseconds. */
+/** The time that trust may take to come back beyond the timeout of a poll, in milliseconds. */
 export const trustSlackMs = 2000
 /** How much later than B everything may be served as it should after a fault, in milliseconds. */
 export const convergenceSlackMs = 1000

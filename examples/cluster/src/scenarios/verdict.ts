@@ -4,7 +4,7 @@ import type { Scenario } from './scenario.js'
 import { convergenceSlackMs, trustSlackMs, type TrialResult } from './trial.js'
 
 /**
- * What a trial broke, in words; empty when it broke nothing. What may not be wrong may never be; what has to come
+ * The promises that a trial broke, in words; empty when it broke none. What may not be wrong may never be; what has to come
  * within a time may come later by what the machine withheld from everybody meanwhile. Where it withheld more than a
  * poll may take, no trust can be expected.
  */

@@ -46,7 +46,7 @@ const garbage = [
 ]
 const unavailable = { code: 'ORI_CACHE_BELL_UNAVAILABLE' }
 /** Far above what any bell waits for before it gives a connection up, in milliseconds. */
-const farewellMs = 5000
+const closeLimitMs = 5000
 
 /** The cases that every bell has to pass, for any test runner: run each with a harness of its own. */
 export const bellConformance: readonly BellCase[] = Object.freeze([
@@ -148,7 +148,7 @@ export const bellConformance: readonly BellCase[] = Object.freeze([
     ear.bell.close().then(() => { isClosed = true }, () => {})
     const beforeMs = harness.nowMs()
     await harness.until('it is closed', () => isClosed)
-    assert.ok(harness.nowMs() - beforeMs < farewellMs)
+    assert.ok(harness.nowMs() - beforeMs < closeLimitMs)
     const said = ear.news.length
     await harness.until('the other has noticed', () => !other.bell.status().connected)
     await harness.heal()

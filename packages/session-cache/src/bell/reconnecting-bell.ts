@@ -11,7 +11,7 @@ export interface BellConnection {
   ring (message: string): Promise<void>
   /** Resolves when the other side has answered. */
   check (): Promise<void>
-  /** Takes leave; resolves when the other side has closed. */
+  /** Ends the connection in order; resolves when the other side has closed. */
   close (): Promise<void>
   /** Ends at once; calls that wait for an answer reject. */
   cut (): void

@@ -85,6 +85,26 @@ const flawSql = `CASE
     WHEN row_security_active('${changes}'::regclass) THEN 'row security'
   END`
 
+/** PL/pgSQL in which an answer begins: with the reason why it proves nothing, or the snapshot that it is read in. */
+const beginAnswer = `
+DECLARE
+  read pg_snapshot;
+BEGIN
+  flaw := ${flawSql};
+  IF flaw IS NOT NULL THEN
+    RETURN;
+  END IF;
+  read := pg_current_snapshot();
+  snapshot := read::text;
+`
+
+/** PL/pgSQL in which an answer ends: with what was committed since the snapshot that was asked from. */
+const endAnswer = `  IF since IS NOT NULL THEN
+    ${announcedSql} INTO total, announced;
+  END IF;
+END
+`
+
 /**
  * Settings of functions that are called all the time: one plan for all calls, and no long wait for a lock, since a
  * session that waits for one does not notice that its client has gone.
@@ -117,17 +137,7 @@ export const outboxFunctions: Readonly<Record<FunctionName, OutboxFunction>> = O
   poll: outboxFunction('poll', `since pg_snapshot, watched oid[], is_surveyed boolean, most int,
   OUT flaw text, OUT snapshot text, OUT removed text, OUT server text, OUT mark text, OUT members int, OUT digest text,
   OUT surveyed text, OUT surveyed_ms int, OUT total int, OUT announced text`,
-  'STABLE', `
-DECLARE
-  read pg_snapshot;
-BEGIN
-  flaw := ${flawSql};
-  IF flaw IS NOT NULL THEN
-    RETURN;
-  END IF;
-  read := pg_current_snapshot();
-  snapshot := read::text;
-  server := ${serverMarkSql};
+  'STABLE', `${beginAnswer}  server := ${serverMarkSql};
   SELECT h.seen::text, m.token || ' ' || extract(epoch FROM pg_postmaster_start_time())
     || ' ' || extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())
   INTO removed, mark FROM ${horizon} AS h LEFT JOIN ${mark} AS m ON true;
@@ -138,28 +148,10 @@ BEGIN
       THEN floor(extract(epoch FROM clock_timestamp() - s.made_at) * 1000) ELSE 86400000 END
     INTO members, digest, surveyed, surveyed_ms FROM ${surveys} AS s WHERE s.key = ${surveyKey};
   END IF;
-  IF since IS NOT NULL THEN
-    ${announcedSql} INTO total, announced;
-  END IF;
-END
-`, asOnePlan),
+${endAnswer}`, asOnePlan),
   /** Answers a relay, in one row: what was committed since a snapshot, and the snapshot that was read. */
   tail: outboxFunction('tail', `since pg_snapshot, most int,
-  OUT flaw text, OUT snapshot text, OUT total int, OUT announced text`, 'STABLE', `
-DECLARE
-  read pg_snapshot;
-BEGIN
-  flaw := ${flawSql};
-  IF flaw IS NOT NULL THEN
-    RETURN;
-  END IF;
-  read := pg_current_snapshot();
-  snapshot := read::text;
-  IF since IS NOT NULL THEN
-    ${announcedSql} INTO total, announced;
-  END IF;
-END
-`, asOnePlan),
+  OUT flaw text, OUT snapshot text, OUT total int, OUT announced text`, 'STABLE', `${beginAnswer}${endAnswer}`, asOnePlan),
   /**
    * Makes sure that the server has a mark, and that it is of this server: after the outbox was made, a crash, a
    * promotion, or where it is a copy. What a copy brought of another server's transactions is removed.

@@ -4,7 +4,7 @@ import { freePort } from '../free-port.js'
 import { copyCluster, dataOf, temporaryFolder } from './cluster-folder.js'
 import { PostgresServer } from './postgres-server.js'
 
-/** How a spare server is made. */
+/** Options of a spare server. */
 export interface SpareOptions {
   /** Whether it is a standby that streams from the first one. Default is false: it goes its own way. */
   readonly follows?: boolean

@@ -1,4 +1,4 @@
-import { sessionHub } from '@orientor/session-contract'
+import { sendProblem, sessionHub } from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { guard } from './guard.js'
@@ -94,7 +94,7 @@ function answerInProblems (scope: FastifyInstance): void {
   scope.setErrorHandler((error, request, reply) => {
     const problem = problemOf(error, request.id)
     if (problem.status >= 500) request.log.error({ err: error }, 'a monitoring route failed')
-    return reply.code(problem.status).type('application/problem+json; charset=utf-8').send(JSON.stringify(problem))
+    return sendProblem(reply, problem)
   })
 }
 

@@ -1,12 +1,8 @@
 import { STATUS_CODES } from 'node:http'
+import { problemDocument, type ProblemDocument } from '@orientor/session-contract/core'
 
-/** A problem document (RFC 9457). */
-export interface Problem {
-  readonly type: 'about:blank'
-  readonly title: string
-  readonly status: number
-  readonly detail: string
-  readonly code: string
+/** A problem document that names the request, by which the log is searched. */
+export interface Problem extends ProblemDocument {
   readonly requestId: string
 }
 
@@ -21,12 +17,7 @@ export function problemOf (error: unknown, requestId: string): Problem {
   const { statusCode, code, message } = (typeof error === 'object' && error !== null ? error : {}) as { statusCode?: unknown, code?: unknown, message?: unknown }
   const status = typeof statusCode === 'number' && statusCode >= 400 && STATUS_CODES[statusCode] !== undefined ? statusCode : 500
   const own = typeof code === 'string' && code.startsWith('ORI_PERF_')
-  return {
-    type: 'about:blank',
-    title: STATUS_CODES[status]!,
-    status,
-    detail: own ? String(message) : details.get(status) ?? (status < 500 ? 'The request was refused' : 'Something went wrong; see the log of the server'),
-    code: own || (typeof code === 'string' && /^FST_[A-Z_]+$/.test(code)) ? code : 'ORI_PERF_FAILED',
-    requestId
-  }
+  const detail = details.get(status) ?? (status < 500 ? 'The request was refused' : 'Something went wrong; see the log of the server')
+  const isTold = own || (typeof code === 'string' && /^FST_[A-Z_]+$/.test(code))
+  return { ...problemDocument(status, isTold ? code : 'ORI_PERF_FAILED', own ? String(message) : detail), requestId }
 }

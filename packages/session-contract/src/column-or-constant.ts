@@ -21,6 +21,13 @@ export function columnOr<T> (constant: string, accepts: (always: unknown) => alw
 
 const isIssuer = (input: unknown): input is string => issuerFlaw(input) === null
 
-/** The rule for the column of the issuer, or the one issuer of all rows. */
-export const issuerColumn: OptionRule<ColumnOr<string>> =
-  columnOr('{ always: "https://…" }, the iss of all tokens', isIssuer)
+const columnOrIssuer = columnOr('{ always: "https://…" }, the iss of all tokens', isIssuer)
+
+/**
+ * The rule for the column of the issuer, or the one issuer of all rows. A URL is not taken for a column: it is the issuer
+ * itself, which other options take as it is.
+ */
+export const issuerColumn: OptionRule<ColumnOr<string>> = rule(
+  `${columnOrIssuer.must}; an issuer alone is no column`,
+  input => typeof input === 'string' && input.includes('://') ? undefined : columnOrIssuer.accept(input)
+)

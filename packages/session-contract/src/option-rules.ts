@@ -98,7 +98,10 @@ export type OptionRules<T> = { readonly [K in keyof T]-?: OptionRule<T[K]> }
  */
 export function readOptions<T extends object> (owner: string, input: unknown, rules: OptionRules<T>): Readonly<T> {
   const given = input ?? {}
-  if (typeof given !== 'object' || Array.isArray(given)) throw invalid(owner, `the options must be an object; received ${describe(given, false)}.`)
+  // A text in place of the options is most often the secret that one of them takes.
+  if (typeof given !== 'object' || Array.isArray(given)) {
+    throw invalid(owner, `the options must be an object; received ${describe(given, true)}.`)
+  }
   const known = Object.keys(rules)
   for (const name of Object.keys(given)) {
     if (!known.includes(name)) throw invalid(owner, `option "${name}" is not known. The options are: ${known.join(', ')}.`)

@@ -25,7 +25,8 @@ t.test('a column may be given, or the constant in its place, and nothing beside 
   t.ok(Object.isFrozen(constant))
   const refused = ['', null, 7, [], {}, { always: '' }, { always: 'a b' }, { always: 7 }, { always: 'a', more: 1 }]
   for (const input of refused) t.equal(issuerColumn.accept(input), undefined, JSON.stringify(input))
-  t.equal(issuerColumn.must, `${columnName.must}, or { always: "https://…" }, the iss of all tokens`)
+  t.equal(issuerColumn.must, `${columnName.must}, or { always: "https://…" }, the iss of all tokens; an issuer alone is no column`)
+  t.equal(issuerColumn.accept('https://id.example.com'), undefined, 'an issuer where a column is meant')
   const flag = columnOr('{ always: true }', always => always === true)
   t.strictSame(flag.accept({ always: true }), { always: true })
   t.equal(flag.accept({ always: false }), undefined)

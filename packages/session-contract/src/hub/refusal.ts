@@ -1,5 +1,5 @@
-import { STATUS_CODES } from 'node:http'
 import type { RefuseRule } from '../hub-options.js'
+import { problemDocument, type ProblemDocument } from '../problem-document.js'
 import type { RefusedOutcome, SessionOutcome, UserOutcome } from '../session-outcome.js'
 
 /** The codes by which a client tells refusals apart: `code` of the problem document, or of the error. */
@@ -11,7 +11,7 @@ export type RefusalCode =
 export interface Refusal {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
-  readonly problem: Readonly<{ type: 'about:blank', title: string, status: number, detail: string, code: RefusalCode }>
+  readonly problem: ProblemDocument<RefusalCode>
 }
 
 const realm = 'Bearer realm="session"'
@@ -61,6 +61,6 @@ function refusal (status: number, code: RefusalCode, detail: string, headers: Re
   return Object.freeze({
     status,
     headers: Object.freeze({ 'cache-control': 'no-store', ...headers }),
-    problem: Object.freeze({ type: 'about:blank', title: STATUS_CODES[status] ?? 'Client Error', status, detail, code })
+    problem: problemDocument(status, code, detail)
   })
 }

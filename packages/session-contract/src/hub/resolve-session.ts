@@ -10,6 +10,7 @@ import { compiledRoute, type CompiledConfig } from './compiled-route.js'
 import { hubOf, type Resolution } from './hub.js'
 import { refusalError } from './refusal-error.js'
 import { refusalOf } from './refusal.js'
+import { sendProblem } from './send-problem.js'
 import { resolveBySource } from './resolve-by-source.js'
 
 /** One request on its way through the hook. */
@@ -120,7 +121,7 @@ function settle ({ resolution, route, request, reply, done }: Pending, outcome: 
   }
   if (outcome.kind === 'unavailable' && (outcome.cause ?? null) !== null) request.log.warn({ err: outcome.cause }, 'session unavailable')
   if (resolution.refuseAs === 'error') done(refusalError(refusal, outcome))
-  else reply.code(refusal.status).headers(refusal.headers).type('application/problem+json; charset=utf-8').send(JSON.stringify(refusal.problem))
+  else sendProblem(reply.headers(refusal.headers), refusal.problem)
 }
 
 /** Sets what is null too: in a scope that was registered before the hub, Fastify has not declared the decorators. */

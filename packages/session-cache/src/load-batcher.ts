@@ -13,7 +13,11 @@ export interface LoadBatcherOptions {
   readonly maxBatch?: number
   /** Batches on their way from which later requests are gathered. Default is 2. */
   readonly maxInFlight?: number
-  /** How long they are gathered at most, in milliseconds, so that nobody waits for a slow provider of others. Default is 20. */
+  /**
+   * How long they are gathered at most, in milliseconds, so that nobody waits for a slow provider of others. Default is 20.
+   * They are gathered for longer while as many users as `maxInFlight` full batches hold have no answer yet: of thousands at
+   * once each batch then has its time to itself, and they do not all miss their deadline together.
+   */
   readonly gatherMs?: number
 }
 
@@ -38,6 +42,8 @@ export class LoadBatcher {
   readonly #gatherMs: number
   readonly #waiting: Waiting[] = []
   #inFlight = 0
+  /** Requests that were sent and have no answer yet. */
+  #unanswered = 0
   #turnEnds = false
   #gathering = false
 
@@ -69,13 +75,17 @@ export class LoadBatcher {
     })
   }
 
+  get #isFull (): boolean {
+    return this.#unanswered >= this.#maxInFlight * this.#maxBatch
+  }
+
   #send (): void {
-    while (this.#waiting.length > 0 && this.#inFlight < this.#maxInFlight) this.#sendBatch()
+    while (this.#waiting.length > 0 && this.#inFlight < this.#maxInFlight && !this.#isFull) this.#sendBatch()
     if (this.#waiting.length === 0 || this.#gathering) return
     this.#gathering = true
     this.#clock.setTimer(() => {
       this.#gathering = false
-      if (this.#waiting.length > 0) this.#sendBatch()
+      if (this.#waiting.length > 0 && !this.#isFull) this.#sendBatch()
       this.#send()
     }, this.#gatherMs)
   }
@@ -102,13 +112,19 @@ export class LoadBatcher {
       this.#send()
     }
     let open = batch.length
+    this.#unanswered += open
     const settle = (): void => {
-      if (--open === 0) deadline.release()
+      if (open === 0) return
+      open--
+      this.#unanswered--
+      if (open === 0) deadline.release()
       arrive()
     }
     deadline.signal.addEventListener('abort', () => {
       const late = new SourceUnavailable(`The source did not answer within ${this.#loadTimeoutMs} ms`, { cause: deadline.signal.reason })
       for (const waiting of batch) waiting.reject(late)
+      this.#unanswered -= open
+      open = 0
       arrive()
     }, { once: true })
     batch.forEach((waiting, index) => {

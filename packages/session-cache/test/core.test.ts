@@ -195,22 +195,52 @@ t.test('batches', async t => {
     t.same(source.calls.map(call => call.subjects), [['1'], ['2'], ['3', '4']])
   })
 
-  t.test('nobody is held up for longer than 20 ms by batches that do not come back', async t => {
-    const { clock, source, load, endTurn } = bundle({ maxBatch: 2 })
+  t.test('no request is held up for longer than 20 ms by batches that do not come back', async t => {
+    const { clock, source, load, endTurn } = bundle({ maxBatch: 3 })
     for (const subject of ['1', '2']) {
       load(subject).catch(() => {})
       endTurn()
     }
-    for (const subject of ['3', '4', '5']) load(subject).catch(() => {})
+    for (const subject of ['3', '4', '5', '6']) load(subject).catch(() => {})
     endTurn()
     clock.advance(19)
     t.equal(source.calls.length, 2)
     clock.advance(1)
-    t.same(source.last.subjects, ['3', '4'])
+    t.same(source.last.subjects, ['3', '4', '5'])
     clock.advance(20)
-    t.same(source.last.subjects, ['5'])
+    t.same(source.last.subjects, ['6'])
     clock.advance(20)
     t.equal(source.calls.length, 4)
+  })
+
+  t.test('of many at once the next batch waits while two full ones are without an answer, so that each has its time', async t => {
+    const { clock, source, load, endTurn } = bundle({ maxBatch: 2 })
+    const subjects = ['1', '2', '3', '4', '5', '6', '7', '8']
+    const records = subjects.map(subject => load(subject))
+    for (const record of records) record.catch(() => {})
+    endTurn()
+    clock.advance(1000)
+    t.same(source.calls.map(call => call.subjects), [['1', '2'], ['3', '4']])
+    // A batch is back with its first answer, but its other user is still being asked for.
+    source.calls[0]!.answer('1')
+    await clock.settle()
+    t.same(source.last.subjects, ['5', '6'], 'there was room for one')
+    source.calls[0]!.answer('2')
+    source.calls[1]!.fail('3', down)
+    source.calls[1]!.fail('4', down)
+    await clock.settle()
+    clock.advance(20)
+    t.same(source.last.subjects, ['7', '8'])
+    clock.advance(1980)
+    t.equal((await Promise.allSettled(records)).filter(({ status }) => status === 'fulfilled').length, 2)
+    t.equal(clock.pendingTimers, 0)
+    for (const [call, subject] of [[2, '5'], [2, '6'], [3, '7'], [3, '8']] as const) source.calls[call]!.answer(subject)
+    await clock.settle()
+    // What comes after the deadline makes no room twice.
+    for (const subject of subjects) load(subject).catch(() => {})
+    endTurn()
+    clock.advance(1000)
+    t.equal(source.calls.length, 6)
   })
 
   t.test('the gathering time passes without a trace when a batch came back before', async t => {

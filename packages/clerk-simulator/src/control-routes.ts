@@ -1,12 +1,11 @@
 import type { FastifyInstance } from 'fastify'
 import type { NewUserInput, UserInput } from './clerk-user.js'
-import { faultKinds, type EndpointFault } from './endpoint-fault.js'
+import { faultKinds } from './endpoint-fault.js'
 import type { RotationInput } from './key-ring.js'
-import type { FaultTarget, MintInput, SignOutInput, Simulator } from './simulator.js'
+import type { MintInput, SignOutInput, Simulator } from './simulator.js'
 import type { WebhookEndpointInput } from './webhook-sender.js'
 
 interface OfUser { Params: { id: string } }
-interface OfTarget { Params: { target: FaultTarget } }
 
 const text = { type: 'string', minLength: 1 }
 const nullableText = { type: ['string', 'null'] }
@@ -40,15 +39,13 @@ const session = body({ userId: text }, ['userId'])
 const signOut = body({ userId: text, sessionId: text, how: { enum: ['ended', 'removed', 'revoked'] } }, ['userId'])
 const token = body({ userId: text, sessionId: text, lifetimeSeconds: { type: 'integer' }, kid: text, claims: anything }, ['userId'])
 const rotation = body({ kid: text, overlap: { type: 'boolean' } })
-const faultTarget = { type: 'object', properties: { target: { enum: ['jwks', 'users'] } } }
-const fault = {
+const endpointFault = (kinds: readonly string[]): { readonly schema: { readonly body: object } } => ({
   schema: {
-    params: faultTarget,
     body: {
       type: 'object',
       additionalProperties: false,
       properties: {
-        kind: { enum: faultKinds },
+        kind: { enum: kinds },
         delayMs: instant,
         status: { type: 'integer', minimum: 200, maximum: 599 },
         retryAfterSeconds: instant,
@@ -61,8 +58,32 @@ const fault = {
         .map(([kind, needed]) => ({ if: { properties: { kind: { const: kind } } }, then: { required: [needed] } }))
     }
   }
-}
+})
+const number = { type: 'number' }
+const webhookFault = body({
+  dropRatio: number,
+  duplicateRatio: number,
+  reorderWithin: number,
+  delayMs: number,
+  secret: text,
+  secretRatio: number,
+  maxInFlight: number
+})
 const endpoint = body({ url: text, secret: text, events: { type: 'array', items: text } }, ['url'])
+
+interface Settable<Fault> { set (fault: Fault | null): void }
+
+/** PUT and DELETE of what goes wrong somewhere. */
+function faultRoutes<Fault> (app: FastifyInstance, path: string, schema: object, faults: Settable<Fault>): void {
+  app.put<{ Body: Fault }>(path, schema, request => {
+    faults.set(request.body as Fault)
+    return request.body
+  })
+  app.delete(path, async (_request, reply) => {
+    faults.set(null)
+    return reply.code(204).send()
+  })
+}
 
 /** `/control/*`: the programmatic API of the simulator over HTTP, with the same names for what goes in. */
 export async function controlRoutes (app: FastifyInstance, { simulator }: { readonly simulator: Simulator }): Promise<void> {
@@ -72,7 +93,8 @@ export async function controlRoutes (app: FastifyInstance, { simulator }: { read
     jwksUrl: simulator.jwksUrl,
     apiUrl: simulator.apiUrl,
     secretKey: simulator.secretKey,
-    webhookSecret: simulator.webhookSecret
+    webhookSecret: simulator.webhookSecret,
+    seed: simulator.seed
   }))
   app.get('/request-counts', () => simulator.requestCounts)
 
@@ -95,20 +117,18 @@ export async function controlRoutes (app: FastifyInstance, { simulator }: { read
     return reply.code(204).send()
   })
 
-  app.get('/faults', () => ({ jwks: simulator.faults.jwks.fault, users: simulator.faults.users.fault }))
-  app.put<OfTarget & { Body: EndpointFault }>('/faults/:target', fault, request => {
-    simulator.faults[request.params.target].set(request.body)
-    return request.body
-  })
-  app.delete<OfTarget>('/faults/:target', { schema: { params: faultTarget } }, async (request, reply) => {
-    simulator.faults[request.params.target].set(null)
-    return reply.code(204).send()
-  })
+  const { jwks, users, webhooks } = simulator.faults
+  app.get('/faults', () => ({ jwks: jwks.fault, users: users.fault, webhooks: webhooks.fault }))
+  faultRoutes(app, '/faults/jwks', endpointFault(faultKinds), jwks)
+  faultRoutes(app, '/faults/users', endpointFault([...faultKinds, 'inconsistent']), users)
+  faultRoutes(app, '/faults/webhooks', webhookFault, webhooks)
 
   app.post<{ Body: WebhookEndpointInput }>('/webhook-endpoints', endpoint, async (request, reply) => reply.code(201).send(await simulator.addWebhookEndpoint(request.body)))
   app.delete<OfUser>('/webhook-endpoints/:id', async (request, reply) => {
     await simulator.removeWebhookEndpoint(request.params.id)
     return reply.code(204).send()
   })
+  app.get('/events', () => simulator.events)
   app.get('/deliveries', () => simulator.deliveries())
+  app.post<OfUser>('/deliveries/:id/redeliver', request => simulator.redeliver(request.params.id))
 }

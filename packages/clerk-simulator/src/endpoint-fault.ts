@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import { createGzip } from 'node:zlib'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { InconsistentFault } from './moving-rows.js'
 
 /** What can go wrong at an endpoint. Sizes are in bytes, times in milliseconds. */
 export type EndpointFault =
@@ -21,7 +22,10 @@ export type EndpointFault =
   /** 302 to another place. */
   | { readonly kind: 'redirect', readonly location: string }
 
-/** The kinds of faults. */
+/** A fault of the users API: one of any endpoint, or of lists alone. */
+export type UsersFault = EndpointFault | InconsistentFault
+
+/** The kinds of faults of any endpoint. */
 export const faultKinds: ReadonlyArray<EndpointFault['kind']> = ['reset', 'hang', 'slow', 'trickle', 'status', 'garbage', 'html', 'empty', 'object', 'huge', 'redirect']
 
 const bodies = { garbage: ['application/json', '{"keys":['], html: ['text/html', '<!doctype html><title>502 Bad Gateway</title>'], empty: ['application/json', ''], object: ['application/json', '{}'] } as const
@@ -29,16 +33,16 @@ const bodies = { garbage: ['application/json', '{"keys":['], html: ['text/html',
 /**
  * The faults of one endpoint, under whose spell it stands until another is set.
  */
-export class FaultyEndpoint {
-  #fault: EndpointFault | null = null
+export class FaultyEndpoint<Fault extends UsersFault = EndpointFault> {
+  #fault: Fault | null = null
   readonly #held = new Set<() => void>()
 
-  get fault (): EndpointFault | null {
+  get fault (): Fault | null {
     return this.#fault
   }
 
   /** From now on; null: none. Requests that hang go on hanging. */
-  set (fault: EndpointFault | null): void {
+  set (fault: Fault | null): void {
     this.#fault = fault
   }
 
@@ -49,8 +53,8 @@ export class FaultyEndpoint {
 
   /** Answers in place of the endpoint. Resolves to false when the endpoint is to answer by itself, now. */
   async answer (reply: FastifyReply): Promise<boolean> {
-    const fault = this.#fault
-    if (fault === null) return false
+    const fault: UsersFault | null = this.#fault
+    if (fault === null || fault.kind === 'inconsistent') return false
     switch (fault.kind) {
       case 'slow':
         await this.#wait(reply, fault.delayMs)
@@ -110,7 +114,9 @@ export class FaultyEndpoint {
 }
 
 /** An onRequest hook: the fault, if there is one, answers in place of the route. */
-export function answerInPlace (endpoint: FaultyEndpoint): (request: FastifyRequest, reply: FastifyReply) => Promise<unknown> {
+export function answerInPlace (
+  endpoint: Pick<FaultyEndpoint, 'answer'>
+): (request: FastifyRequest, reply: FastifyReply) => Promise<unknown> {
   return async (_request, reply) => await endpoint.answer(reply) ? reply : undefined
 }
 

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import fastifyJwt from '@fastify/jwt'
 import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { clerkId } from './clerk-id.js'
@@ -6,7 +6,9 @@ import { ClerkError, invalidParameter, notFound } from './clerk-error.js'
 import { controlRoutes } from './control-routes.js'
 import { answerInPlace } from './endpoint-fault.js'
 import { isLoopback } from './loopback.js'
+import { MovingRows } from './moving-rows.js'
 import { RateLimit, type RateLimitOptions } from './rate-limit.js'
+import { seededRandom } from './seeded-random.js'
 import { createSigningKey } from './signing-key.js'
 import { processClock, type SimulatorClock } from './simulator-clock.js'
 import { Simulator } from './simulator.js'
@@ -24,10 +26,22 @@ export interface SimulatorOptions {
   readonly secretKey?: string
   /** `whsec_` and base64 of at least 24 bytes. Default is a new one. */
   readonly webhookSecret?: string
+  /**
+   * The pauses after each failed attempt, before a webhook is sent again, in milliseconds. Default is none: each is sent
+   * once.
+   * Svix waits 5 s, 5 min, 30 min, 2, 5, 10 and 10 h.
+   */
+  readonly webhookRetryDelaysMs?: readonly number[]
+  /** The number of events, messages and deliveries that are remembered, of each. Default is 1000. */
+  readonly maxRemembered?: number
+  /** A whole number that chance begins with. Default is another one each time; `simulator.seed` tells it. */
+  readonly seed?: number
   /** Default is 1000 requests per 10 seconds. */
   readonly rateLimit?: RateLimitOptions
   /** Whether the app may listen where other machines can reach it. Default is false. */
   readonly allowRemote?: boolean
+  /** Called with the app before it has routes: for hooks. */
+  readonly prepare?: (app: FastifyInstance) => void
   /** Default is no logging. */
   readonly logger?: FastifyBaseLogger
 }
@@ -42,6 +56,7 @@ export type ClerkSimulatorApp = FastifyInstance & { readonly simulator: Simulato
  */
 export async function clerkSimulator (options: SimulatorOptions = {}): Promise<ClerkSimulatorApp> {
   const clock = options.clock ?? processClock
+  const seed = options.seed ?? randomInt(2 ** 32)
   const key = await createSigningKey(clerkId('ins', clock.now()))
   const app: FastifyInstance = fastify({
     // A client may hold connections on which it has sent nothing yet: those are not idle to Node.js.
@@ -50,6 +65,7 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
     ...options.logger !== undefined && { loggerInstance: options.logger }
   })
   if (options.allowRemote !== true) refuseRemote(app)
+  options.prepare?.(app)
   await app.register(fastifyJwt, { secret: { private: key.privatePem, public: key.publicPem }, sign: { algorithm: 'RS256' } })
 
   const simulator = new Simulator({
@@ -58,6 +74,10 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
     sign: (claims, { kid, cat }, privatePem) => app.jwt.sign(claims, { key: privatePem, kid, header: { alg: 'RS256', cat }, noTimestamp: claims['iat'] === undefined }),
     secretKey: options.secretKey ?? `sk_test_${randomBytes(30).toString('base64url').replace(/[-_]/g, '0')}`,
     webhookSecret: options.webhookSecret ?? `whsec_${randomBytes(24).toString('base64')}`,
+    webhookRetryDelaysMs: options.webhookRetryDelaysMs ?? [],
+    maxRemembered: options.maxRemembered ?? 1000,
+    seed,
+    random: seededRandom(seed),
     authorizedParty: options.authorizedParty ?? 'http://localhost:3000',
     issuer: options.issuer,
     origin: () => {
@@ -86,7 +106,9 @@ export async function clerkSimulator (options: SimulatorOptions = {}): Promise<C
   }
 
   app.get('/.well-known/jwks.json', { onRequest: answerInPlace(simulator.faults.jwks) }, () => simulator.jwks)
-  await app.register(usersRoutes, { prefix: '/v1', simulator, rateLimit: new RateLimit(clock, options.rateLimit) })
+  const rateLimit = new RateLimit(clock, options.rateLimit)
+  const movingRows = new MovingRows(seededRandom(seed))
+  await app.register(usersRoutes, { prefix: '/v1', simulator, rateLimit, movingRows })
   await app.register(controlRoutes, { prefix: '/control', simulator })
   return Object.assign(app, { simulator })
 }

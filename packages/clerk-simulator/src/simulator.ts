@@ -1,7 +1,7 @@
 import { notAllowed } from './clerk-error.js'
 import { clerkId } from './clerk-id.js'
 import type { ClerkUser, NewUserInput, UserInput } from './clerk-user.js'
-import { FaultyEndpoint } from './endpoint-fault.js'
+import { FaultyEndpoint, type UsersFault } from './endpoint-fault.js'
 import { type ClerkSession, SessionDirectory, type SessionEnd } from './session-directory.js'
 import { SessionTokens, type SignClaims, type TokenOptions } from './session-tokens.js'
 import { KeyRing, type RotationInput } from './key-ring.js'
@@ -9,10 +9,20 @@ import type { PublicJwk, SigningKey } from './signing-key.js'
 import type { SimulatorClock } from './simulator-clock.js'
 import { UserDirectory } from './user-directory.js'
 import { filterUsers, pageOfUsers, type Query } from './user-query.js'
-import { type Delivery, type WebhookEndpoint, type WebhookEndpointInput, WebhookSender } from './webhook-sender.js'
+import type { WebhookFaults } from './webhook-faults.js'
+import {
+  type Delivery, type WebhookEndpoint, type WebhookEndpointInput, type WebhookEvent, WebhookSender
+} from './webhook-sender.js'
 
-/** What faults can be set for. */
-export type FaultTarget = 'jwks' | 'users'
+/** The faults, by the place where they occur. `set(null)` ends one. */
+export interface Faults {
+  /** At `/.well-known/jwks.json` and `/v1/jwks`. */
+  readonly jwks: FaultyEndpoint
+  /** At `/v1/users` and below. */
+  readonly users: FaultyEndpoint<UsersFault>
+  /** Between the simulator and the webhook endpoints. */
+  readonly webhooks: WebhookFaults
+}
 
 /** For whom to mint a token. */
 export interface MintInput extends TokenOptions {
@@ -37,6 +47,11 @@ export interface SimulatorParts {
   readonly sign: SignClaims
   readonly secretKey: string
   readonly webhookSecret: string
+  readonly webhookRetryDelaysMs: readonly number[]
+  readonly maxRemembered: number
+  readonly seed: number
+  /** The chance that decides about webhooks: a number from 0 up to 1. */
+  readonly random: () => number
   readonly authorizedParty: string
   /** The origin at which the app listens. */
   readonly origin: () => string
@@ -46,8 +61,8 @@ export interface SimulatorParts {
 
 /** One simulated instance of Clerk: its users, sessions and tokens. Every change is told to the webhook endpoints. */
 export class Simulator {
-  /** What goes wrong at `/.well-known/jwks.json` and `/v1/jwks` (`jwks`), and at `/v1/users` and below (`users`). */
-  readonly faults: Readonly<Record<FaultTarget, FaultyEndpoint>> = { jwks: new FaultyEndpoint(), users: new FaultyEndpoint() }
+  /** The faults. */
+  readonly faults: Faults
   readonly #parts: SimulatorParts
   readonly #keys: KeyRing
   readonly #users: UserDirectory
@@ -62,7 +77,15 @@ export class Simulator {
     this.#users = new UserDirectory(parts.clock)
     this.#sessions = new SessionDirectory(parts.clock)
     this.#tokens = new SessionTokens(parts.clock, parts.sign)
-    this.#webhooks = new WebhookSender(parts.clock, parts.webhookSecret)
+    this.#webhooks = new WebhookSender({
+      clock: parts.clock,
+      random: parts.random,
+      defaultSecret: parts.webhookSecret,
+      retryDelaysMs: parts.webhookRetryDelaysMs,
+      maxRemembered: parts.maxRemembered
+    })
+    const users = new FaultyEndpoint<UsersFault>()
+    this.faults = Object.freeze({ jwks: new FaultyEndpoint(), users, webhooks: this.#webhooks.faults })
   }
 
   /** The `iss` of session tokens: the option, or the origin at which the app listens. */
@@ -75,6 +98,10 @@ export class Simulator {
   get secretKey (): string { return this.#parts.secretKey }
   /** The secret of webhook endpoints that were given none. */
   get webhookSecret (): string { return this.#parts.webhookSecret }
+  /** The seed of chance: the same seed and the same calls make the same faults. */
+  get seed (): number { return this.#parts.seed }
+  /** The latest events, 1000 unless told otherwise, in the order in which they happened, sent or not. */
+  get events (): readonly WebhookEvent[] { return this.#webhooks.events }
   /** The id of the instance, and the `kid` of its first key. */
   get instanceId (): string { return this.#parts.key.kid }
   /** The public keys. */
@@ -87,9 +114,13 @@ export class Simulator {
     this.#requestCounts.set(route, (this.#requestCounts.get(route) ?? 0) + 1)
   }
 
-  /** One page of users, by the parameters of `GET /v1/users`. */
-  listUsers (query: Query): readonly ClerkUser[] {
-    return pageOfUsers(this.#users.all(), query)
+  /**
+   * One page of users, by the parameters of `GET /v1/users`.
+   *
+   * @param shift - how many rows later a page begins that is not the first
+   */
+  listUsers (query: Query, shift = 0): readonly ClerkUser[] {
+    return pageOfUsers(this.#users.all(), query, shift)
   }
 
   /** How many users match the parameters of `GET /v1/users/count`. */
@@ -184,14 +215,27 @@ export class Simulator {
     this.#webhooks.removeEndpoint(id)
   }
 
-  /** The latest 1000 deliveries, once everything sent so far is through. */
+  /**
+   * The latest deliveries, 1000 unless told otherwise, in the order in which they ended, once everything sent so far is
+   * through, retries included.
+   */
   async deliveries (): Promise<readonly Delivery[]> {
     return await this.#webhooks.deliveries()
   }
 
+  /**
+   * Sends a message once more, under the same id, whatever became of it.
+   *
+   * @throws ClerkError 404 when it or its endpoint is unknown
+   */
+  async redeliver (messageId: string): Promise<Delivery> {
+    return await this.#webhooks.redeliver(messageId)
+  }
+
   /** Gives up deliveries under way, and ends requests that a fault holds. */
   async close (): Promise<void> {
-    for (const endpoint of Object.values(this.faults)) endpoint.close()
+    this.faults.jwks.close()
+    this.faults.users.close()
     await this.#webhooks.close()
   }
 

@@ -47,9 +47,10 @@ export function filterUsers (users: readonly ClerkUser[], query: Query): readonl
  * One page of the users that the filters let through: `order_by` (default `-created_at`), then `starting_after` or `offset`, then `limit` (default 10).
  *
  * @param users - in the order in which they were made, which decides between equal instants
+ * @param shift - how many rows later a page begins that is not the first; negative for earlier
  * @throws ClerkError as `filterUsers`, and 422 for a cursor that does not fit the order
  */
-export function pageOfUsers (users: readonly ClerkUser[], query: Query): readonly ClerkUser[] {
+export function pageOfUsers (users: readonly ClerkUser[], query: Query, shift = 0): readonly ClerkUser[] {
   const { field, descending } = orderOf(first(query['order_by']) ?? '-created_at')
   const limit = integer(query, 'limit', 1, maxLimit) ?? defaultLimit
   const offset = integer(query, 'offset', 0, Number.MAX_SAFE_INTEGER) ?? 0
@@ -63,10 +64,11 @@ export function pageOfUsers (users: readonly ClerkUser[], query: Query): readonl
     return descending ? -ascending : ascending
   }
   const matching = [...filterUsers(users, query)].sort(compare)
-  if (cursor === undefined) return matching.slice(offset, offset + limit)
   const last = users.find(user => user.id === cursor)
-  if (last === undefined) throw notFound('user', cursor)
-  return matching.filter(user => compare(user, last) > 0).slice(0, limit)
+  if (cursor !== undefined && last === undefined) throw notFound('user', cursor)
+  const before = last === undefined ? offset : matching.filter(user => compare(user, last) <= 0).length
+  const start = before === 0 ? 0 : before + shift
+  return matching.slice(start, start + limit)
 }
 
 function orderOf (order: string): { readonly field: typeof orders[number], readonly descending: boolean } {

@@ -337,3 +337,65 @@ t.test('The limit is 1000 requests in 10 seconds unless told otherwise.', async 
   }
   t.match(await get('/v1/users/count'), { status: 429, headers: { 'retry-after': '10' } })
 })
+
+t.test('Rows move while they are paged through: users are on two pages or on none, and the count disagrees.', async t => {
+  const walk = async (seed: number, how: 'offset' | 'starting_after') => {
+    const { clock, clerk, simulator, get, ids } = await setUp(t, { seed })
+    const made = (await people(clerk, clock, 60)).reverse()
+    const place = (id: string): number => made.indexOf(id)
+    const put = { method: 'PUT', url: '/control/faults/users', payload: { kind: 'inconsistent' } } as const
+    t.equal((await clerk.inject(put)).statusCode, 200)
+    const seen: number[] = []
+    for (let page = 0; page < 6; page++) {
+      const from = how === 'offset' ? `offset=${page * 10}` : page === 0 ? '' : `starting_after=${made[page * 10 - 1]}`
+      seen.push(...(await ids(`/v1/users?order_by=-created_at&limit=10&${from}`)).map(place))
+    }
+    const counted = (await get<{ total_count: number }>('/v1/users/count')).body.total_count
+    const two = await ids(`/v1/users?user_id=${made[3]}&user_id=${made[40]}&limit=100`)
+    t.strictSame(two, [made[3], made[40]], 'one page alone is right')
+    t.equal((await get<ClerkUser>(`/v1/users/${made[40]}`)).body.id, made[40])
+    simulator.faults.users.set(null)
+    t.equal((await get<{ total_count: number }>('/v1/users/count')).body.total_count, 60)
+    t.strictSame(await ids('/v1/users?limit=10&offset=10'), made.slice(10, 20), 'until the fault ends')
+    const missing = made.filter((_, index) => !seen.includes(index)).length
+    return { seen, counted, missing, twice: seen.length - new Set(seen).size }
+  }
+  for (const how of ['offset', 'starting_after'] as const) {
+    const first = await walk(1, how)
+    t.strictSame(first.seen.slice(0, 10), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 'the first page is right')
+    t.ok(first.missing > 0 && first.twice > 0, `${first.missing} on no page, ${first.twice} on two`)
+    t.ok([59, 61].includes(first.counted), `${first.counted} are counted`)
+    t.strictSame(await walk(1, how), first)
+    t.notSame((await walk(2, how)).seen, first.seen)
+  }
+  const empty = await setUp(t)
+  empty.simulator.faults.users.set({ kind: 'inconsistent' })
+  t.equal((await empty.get<{ total_count: number }>('/v1/users/count')).body.total_count, 1, 'no count is below zero')
+})
+
+t.test('The users API is slow, hangs, answers 429, 500 or garbage, as told, and is right again afterwards.', async t => {
+  const { clerk, simulator } = await setUp(t)
+  const { id } = await simulator.createUser()
+  const origin = await clerk.listen({ port: 0, host: '127.0.0.1' })
+  const headers = { authorization: `Bearer ${simulator.secretKey}` }
+  const ask = async (path: string): Promise<Response> => {
+    return await fetch(`${origin}/v1${path}`, { headers, signal: AbortSignal.timeout(300) })
+  }
+  for (const path of ['/users', '/users/count', `/users/${id}`]) {
+    simulator.faults.users.set({ kind: 'status', status: 429, retryAfterSeconds: 3 })
+    const limited = await ask(path)
+    t.strictSame([limited.status, limited.headers.get('retry-after')], [429, '3'], path)
+    simulator.faults.users.set({ kind: 'status', status: 500 })
+    t.equal((await ask(path)).status, 500)
+    simulator.faults.users.set({ kind: 'garbage' })
+    await t.rejects((await ask(path)).json(), { name: 'SyntaxError' })
+    simulator.faults.users.set({ kind: 'hang' })
+    await t.rejects(ask(path), { name: 'TimeoutError' })
+    simulator.faults.users.set({ kind: 'slow', delayMs: 60 })
+    const startedAt = performance.now()
+    t.equal((await ask(path)).status, 200)
+    t.ok(performance.now() - startedAt >= 55, 'late')
+    simulator.faults.users.set(null)
+    t.equal((await ask(path)).status, 200)
+  }
+})

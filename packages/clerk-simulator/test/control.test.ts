@@ -1,33 +1,13 @@
 import { once } from 'node:events'
 import { spawn } from 'node:child_process'
-import { createServer, get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { get, type IncomingMessage } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import { ManualClock } from '@orientor/test-kit'
 import { compactVerify, createLocalJWKSet, decodeJwt, decodeProtectedHeader } from 'jose'
-import { Webhook } from 'standardwebhooks'
 import t, { type Test } from 'tap'
 import { clerkSimulator, type EndpointFault, type SimulatorOptions } from '../src/index.js'
 import { startSimulator } from '../src/start.js'
-
-interface Received { readonly headers: IncomingHttpHeaders, readonly body: string }
-
-/** A server that keeps every raw body and answers with the status given, or not at all. */
-async function receiver (t: Test, status: number | null = 204): Promise<{ readonly url: string, readonly received: Received[] }> {
-  const received: Received[] = []
-  const server = createServer((request, response) => {
-    const chunks: Buffer[] = []
-    request.on('data', chunk => chunks.push(chunk))
-    request.on('end', () => {
-      received.push({ headers: request.headers, body: Buffer.concat(chunks).toString() })
-      if (status !== null) response.writeHead(status, { location: '/elsewhere' }).end()
-    })
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => { server.closeAllConnections(); server.close() })
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hooks`, received }
-}
+import { receiver, verified } from './fixtures/receiver.js'
 
 async function setUp (t: Test, options: SimulatorOptions = {}) {
   const clerk = await clerkSimulator({ issuer: 'https://clerk.example.test', ...options })
@@ -36,12 +16,6 @@ async function setUp (t: Test, options: SimulatorOptions = {}) {
   const types = async (): Promise<string[]> => (await simulator.deliveries()).map(({ type }) => type)
   return { clerk, simulator, types }
 }
-
-const verified = ({ headers, body }: Received, secret: string): unknown => new Webhook(secret).verify(body, {
-  'webhook-id': String(headers['svix-id']),
-  'webhook-timestamp': String(headers['svix-timestamp']),
-  'webhook-signature': String(headers['svix-signature'])
-})
 
 t.test('Each change is posted to every endpoint, signed over the raw body, in an envelope of Clerk.', async t => {
   const { simulator } = await setUp(t)
@@ -117,7 +91,7 @@ t.test('An endpoint can ask for some events only.', async t => {
   t.strictSame(await types(), ['user.deleted'])
 })
 
-t.test('A delivery is tried once: a redirect is not followed, a refusal and a dead endpoint are noted, and closing gives up a hanging one.', async t => {
+t.test('A delivery is tried once unless told otherwise: a redirect is not followed, a refusal and a dead endpoint are noted, and closing gives up a hanging one.', async t => {
   const clerk = await clerkSimulator()
   const { simulator } = clerk
   const [redirecting, failing, hanging] = [await receiver(t, 302), await receiver(t, 500), await receiver(t, null)]
@@ -135,7 +109,7 @@ t.test('A delivery is tried once: a redirect is not followed, a refusal and a de
   t.match((await simulator.deliveries()).at(-1), { type: 'user.deleted', status: null, failure: /closing/ })
 })
 
-t.test('Only the latest 1000 deliveries are remembered.', async t => {
+t.test('Only the latest 1000 deliveries and events are remembered, or as many as told.', async t => {
   const { simulator } = await setUp(t)
   await simulator.addWebhookEndpoint({ url: 'http://127.0.0.1:1/' })
   const { id } = await simulator.createUser()
@@ -143,6 +117,13 @@ t.test('Only the latest 1000 deliveries are remembered.', async t => {
   const deliveries = await simulator.deliveries()
   t.equal(deliveries.length, 1000)
   t.equal(deliveries[0]?.type, 'user.updated')
+  t.equal(simulator.events.length, 1000)
+
+  const small = (await setUp(t, { maxRemembered: 2 })).simulator
+  await small.addWebhookEndpoint({ url: 'http://127.0.0.1:1/' })
+  for (const firstName of ['A', 'B', 'C']) await small.createUser({ firstName })
+  t.match(small.events, [{ data: { first_name: 'B' } }, { data: { first_name: 'C' } }])
+  t.equal((await small.deliveries()).length, 2)
 })
 
 t.test('Webhooks cannot leave the machine, and a secret must be one of Svix.', async t => {
@@ -366,17 +347,17 @@ t.test('Every fault of an endpoint is what it says, and the others are not touch
   t.match(JSON.parse(await body()), { keys: [{ kid: simulator.instanceId }] })
   t.ok(performance.now() - startedAt >= 45)
 
-  t.match((await clerk.inject('/control/faults')).json(), { jwks: { kind: 'slow', delayMs: 50 }, users: null })
+  t.match((await clerk.inject('/control/faults')).json(), { jwks: { kind: 'slow', delayMs: 50 }, users: null, webhooks: null })
   const users = async (): Promise<number> => (await fetch(`${origin}/v1/users`, { headers: { authorization: `Bearer ${simulator.secretKey}` } })).status
   t.equal(await users(), 200, 'the users are not touched')
   simulator.faults.users.set({ kind: 'status', status: 429 })
   t.equal(await users(), 429)
   t.equal((await clerk.inject({ method: 'DELETE', url: '/control/faults/jwks' })).statusCode, 204)
   t.match(JSON.parse(await body()), { keys: [{ kid: simulator.instanceId }] })
-  for (const payload of [{ kind: 'slow' }, { kind: 'unknown' }, { kind: 'huge' }, { kind: 'reset', more: 1 }]) {
+  for (const payload of [{ kind: 'slow' }, { kind: 'unknown' }, { kind: 'huge' }, { kind: 'reset', more: 1 }, { kind: 'inconsistent' }]) {
     t.equal((await clerk.inject({ method: 'PUT', url: '/control/faults/jwks', payload })).statusCode, 400, JSON.stringify(payload))
   }
-  t.equal((await clerk.inject({ method: 'PUT', url: '/control/faults/other', payload: { kind: 'reset' } })).statusCode, 400)
+  t.equal((await clerk.inject({ method: 'PUT', url: '/control/faults/other', payload: { kind: 'reset' } })).statusCode, 404)
 })
 
 t.test('Closing ends the requests that a fault holds.', async t => {

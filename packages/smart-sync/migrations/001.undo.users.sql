@@ -27,6 +27,9 @@ BEGIN
   FOR name IN SELECT DISTINCT tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = target AND tgname ~ '^orientor_[0-9a-f]{12}_[0-9]+_row$' LOOP
     EXECUTE format('DROP FUNCTION %s CASCADE', name);
   END LOOP;
+  FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = target AND NOT tgisinternal AND starts_with(tgname, 'orientor_outbox_') LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', name, target);
+  END LOOP;
   FOR name IN SELECT jsonb_array_elements_text(done -> 'added') LOOP
     EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', target, name);
   END LOOP;

@@ -4,7 +4,7 @@ import { keyList } from './sql/keys.js'
 import { noteOf, revisionTrigger } from './sql/revision-trigger.js'
 import type { ColumnFacts, TableFacts } from './sql/table-facts.js'
 import { bareTable, quotedTable } from './table-names.js'
-import { keyColumns, readColumns, writtenColumns, type UsersTable } from './users-table.js'
+import { defaultSubject, keyColumns, readColumns, writtenColumns, type UsersTable } from './users-table.js'
 
 /** A property of the users table that keeps smart-sync from its work. */
 export interface Flaw {
@@ -151,17 +151,22 @@ function privilegeFlaws ({ tables }: UsersTable, privilege: string, ungranted: r
   return [flaw(what, `GRANT ${privilege} ON ${quotedTable(tables.users)} TO …`)]
 }
 
-/** The flaws of privileges beside the table: on sequences that defaults draw from, and on the users that were deleted. */
-function lockedFlaws ({ tables }: UsersTable, facts: TableFacts, written: readonly string[]): Flaw[] {
+/** The flaws of privileges on sequences that defaults draw from. */
+function lockedFlaws (facts: TableFacts, written: readonly string[]): Flaw[] {
   const locked = Object.entries(facts.lockedSequences).filter(([name]) => !written.includes(name))
   const flaws = locked.map(([name, sequence]) => flaw(
     `the role may not draw from the sequence ${sequence}, which the default of ${column(name)} does`,
     `GRANT USAGE ON SEQUENCE ${sequence} TO …`
   ))
-  if (facts.readsTombstones) return flaws
+  return flaws
+}
+
+/** The flaw of a role that may not see who was deleted. */
+function tombstoneFlaws ({ tables }: UsersTable, { readsTombstones }: TableFacts): Flaw[] {
+  if (readsTombstones) return []
   const tombstones = quotedTable(tables.tombstones)
   const what = `the role may not SELECT from ${tombstones}, where deleted users are remembered`
-  return [...flaws, flaw(what, `GRANT SELECT ON ${tombstones} TO …`)]
+  return [flaw(what, `GRANT SELECT ON ${tombstones} TO …`)]
 }
 
 /** The flaws that keep the key from naming one user, byte by byte. */
@@ -217,7 +222,8 @@ function writtenFlaws (table: UsersTable, facts: TableFacts): Flaw[] {
   }
   const missing = Object.keys(insert).filter(name => columnOf(facts, name) === undefined)
   if (missing.length > 0) flaws.push(flaw(`${missing.map(column).join(', ')} is not there`, 'Mend the option "insert"'))
-  if (createUsers) flaws.push(...lockedFlaws(table, facts, written))
+  if (createUsers) flaws.push(...lockedFlaws(facts, written))
+  flaws.push(...tombstoneFlaws(table, facts))
   const needs = {
     INSERT: createUsers ? written : [],
     UPDATE: writtenColumns(table).filter(name => !keyColumns(table).includes(name))
@@ -240,8 +246,9 @@ function insertFlaws (table: UsersTable, facts: TableFacts): readonly [refusals:
     .filter(({ name, notNull, hasDefault, generated }) => {
       return !given.includes(name) && !hasDefault && generated === '' && (notNull || name === userId)
     })
-    .map(({ name }) => flaw(
+    .map(({ name, typeName }) => flaw(
       `${column(name)} has no default${name === userId ? '' : ' and refuses null'}, and smart-sync does not fill it`,
+      `${mayBeSubject(table, facts, name, typeName) ? `If it holds the provider's id of a user, give the option subject: ${JSON.stringify(name)}; else ` : ''}` +
       `ALTER TABLE ${quotedTable(tables.users)} ALTER COLUMN ${quotedName(name)} SET DEFAULT …, ` +
       `or give the option insert: { ${JSON.stringify(name)}: () => … }, or createUsers: false`
     ))
@@ -250,6 +257,12 @@ function insertFlaws (table: UsersTable, facts: TableFacts): readonly [refusals:
   return [[], flaws.map(({ what, remedy }) => {
     return flaw(`${what}, unless the trigger ${triggers} does`, `If it does not: ${remedy}`)
   })]
+}
+
+/** Whether a column may hold the provider's id of a user, where the option that names it was not given. */
+function mayBeSubject ({ subject, columns: { userId } }: UsersTable, { unique }: TableFacts, name: string, typeName: string): boolean {
+  const isText = typeName === 'text' || typeName === 'varchar'
+  return subject === defaultSubject && isText && name !== userId && unique.some(({ columns }) => columns.length === 1 && columns[0] === name)
 }
 
 /** The flaws of columns that refuse the null that some users have. */

@@ -6,12 +6,26 @@ export function cleanText (value: unknown): string | null {
   return storable(value) || null
 }
 
-/** A JSON value that Postgres can store: every text in it, names included, without NUL and well-formed. */
+/**
+ * The deepest level of a JSON value that is kept: what reads it afterwards, here and in PostgreSQL, calls itself once
+ * per level.
+ */
+const maxDepth = 200
+
+/**
+ * A JSON value that Postgres can store: every text in it, names included, without NUL and well-formed, and null in
+ * place of what lies deeper than 200 levels.
+ */
 export function cleanJson (value: unknown): unknown {
+  return cleaned(value, 0)
+}
+
+function cleaned (value: unknown, depth: number): unknown {
   if (typeof value === 'string') return storable(value)
-  if (Array.isArray(value)) return value.map(cleanJson)
   if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [storable(name), cleanJson(inner)]))
+  if (depth === maxDepth) return null
+  if (Array.isArray(value)) return value.map(inner => cleaned(inner, depth + 1))
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [storable(name), cleaned(inner, depth + 1)]))
 }
 
 function storable (text: string): string {

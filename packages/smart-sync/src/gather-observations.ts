@@ -1,12 +1,14 @@
-import { parseProviderTimestamp, startDeadline, withinDeadline, type Clock, type Deadline, type LoadRequest, type SessionKey } from '@orientor/session-contract/core'
+import {
+  parseProviderTimestamp, startDeadline, withinDeadline, type Clock, type Deadline, type LoadRequest, type SessionKey
+} from '@orientor/session-contract/core'
 import { claimOf, profileOfClaims, type ClaimNames } from './claims-profile.js'
 import { errors } from './errors.js'
-import type { IdentityProvider, ProviderAnswer } from './identity-provider.js'
-import { observe, type Observation } from './observation.js'
+import type { IdentityProvider, LookUpPriority, ProviderAnswer } from './identity-provider.js'
+import { observe, type ProfileObserved } from './observation.js'
 
-/** What could be learned about one user. */
-export type Sighting =
-  | { readonly kind: 'seen', readonly observation: Observation }
+/** The result of looking one user up, at the provider or in the claims of the token. */
+export type LookUpResult =
+  | { readonly kind: 'observed', readonly observation: ProfileObserved }
   | { readonly kind: 'unknown' }
   | { readonly kind: 'failed', readonly error: Error, readonly retryAfterMs?: number }
 
@@ -21,41 +23,73 @@ export function providerTimestampOf ({ identity }: LoadRequest, names: ClaimName
   return identity === null ? undefined : identity.providerUpdatedAt ?? claimOf(identity.claims, names.updatedAt)
 }
 
-/** What the token's claims say; without a token nothing is known. */
-export function sightClaims (request: LoadRequest, names: ClaimNames): Sighting {
+/** The observation that the token's claims make; without a token there is none. */
+export function readClaims (request: LoadRequest, names: ClaimNames): LookUpResult {
   if (request.identity === null) return { kind: 'unknown' }
   const version = parseProviderTimestamp(providerTimestampOf(request, names))
-  return { kind: 'seen', observation: observe(request.issuer, request.subject, profileOfClaims(request.identity.claims, names), version, false) }
+  const profile = profileOfClaims(request.identity.claims, names)
+  return { kind: 'observed', observation: observe(request.issuer, request.subject, profile, version, false) }
 }
 
-/** Asks the provider about users, all of one issuer at once. Never rejects. */
-export async function askProvider (provider: IdentityProvider, requests: readonly LoadRequest[], clock: Clock, deadline: Deadline): Promise<ReadonlyMap<SessionKey, Sighting>> {
+/** The priority of a load: a preload, which no request waits for, is `backfill`, unless it is forced. */
+export function priorityOfLoad ({ identity, force }: LoadRequest): LookUpPriority {
+  return identity === null && force !== true ? 'backfill' : 'interactive'
+}
+
+/**
+ * Asks the provider about users, all of one issuer and priority at once; the answer waits for all. Never rejects.
+ *
+ * @param priorityOf - default: as of a load
+ */
+export async function askProvider (
+  provider: IdentityProvider, requests: readonly LoadRequest[], clock: Clock, deadline: Deadline,
+  priorityOf: (request: LoadRequest) => LookUpPriority = priorityOfLoad
+): Promise<ReadonlyMap<SessionKey, LookUpResult>> {
   const own = startDeadline(clock, Math.max(0, Math.floor((deadline.atMs - clock.monotonic()) * providerShareRatio)))
   const within: Deadline = { atMs: own.atMs, signal: AbortSignal.any([deadline.signal, own.signal]) }
+  const groups = new Map<string, LoadRequest[]>()
+  for (const request of requests) {
+    const group = `${priorityOf(request)} ${request.issuer}`
+    const others = groups.get(group)
+    if (others === undefined) groups.set(group, [request])
+    else others.push(request)
+  }
   try {
-    const issuers = [...new Set(requests.map(({ issuer }) => issuer))]
-    const sightings = await Promise.all(issuers.map(async issuer => {
-      const group = requests.filter(request => request.issuer === issuer)
-      const answers = await lookUp(provider, issuer, group.map(({ subject }) => subject), within)
-      return group.map(({ key, subject }) => [key, sightingOf(issuer, subject, answers.get(subject))] as const)
+    const results = await Promise.all([...groups.values()].map(async group => {
+      const { issuer } = group[0]!
+      const subjects = group.map(({ subject }) => subject)
+      const answers = await lookUp(provider, issuer, subjects, within, priorityOf(group[0]!))
+      return group.map(({ key, subject }) => [key, resultOf(issuer, subject, answers)] as const)
     }))
-    return new Map(sightings.flat())
+    return new Map(results.flat())
   } finally {
     own.release()
   }
 }
 
-async function lookUp (provider: IdentityProvider, issuer: string, subjects: readonly string[], deadline: Deadline): Promise<ReadonlyMap<string, ProviderAnswer>> {
+async function lookUp (
+  provider: IdentityProvider, issuer: string, subjects: readonly string[], deadline: Deadline, priority: LookUpPriority
+): Promise<ReadonlyMap<string, ProviderAnswer>> {
   try {
-    return await withinDeadline(provider.lookUp(issuer, subjects, deadline), deadline, 'The identity provider')
+    const asked = provider.lookUp(issuer, subjects, deadline, priority)
+    return await withinDeadline(asked, deadline, 'The identity provider')
   } catch (cause) {
     const error = Object.assign(new errors.ProviderUnavailable('it gave no answer'), { cause })
     return new Map(subjects.map(subject => [subject, { kind: 'failed', error }]))
   }
 }
 
-function sightingOf (issuer: string, subject: string, answer: ProviderAnswer | undefined): Sighting {
-  if (answer === undefined) return { kind: 'failed', error: new errors.ProviderUnavailable('it left a user out of its answer') }
-  if (answer.kind !== 'found') return answer
-  return { kind: 'seen', observation: observe(issuer, subject, answer.profile, answer.version, true) }
+/** The result for one user. An answer that cannot be used fails for this user alone. */
+function resultOf (issuer: string, subject: string, answers: ReadonlyMap<string, ProviderAnswer>): LookUpResult {
+  try {
+    const answer = answers.get(subject)
+    if (answer === undefined) {
+      return { kind: 'failed', error: new errors.ProviderUnavailable('it left a user out of its answer') }
+    }
+    if (answer.kind !== 'found') return answer
+    return { kind: 'observed', observation: observe(issuer, subject, answer.profile, answer.version, true) }
+  } catch (cause) {
+    const error = new errors.ProviderUnavailable('its answer about a user is none')
+    return { kind: 'failed', error: Object.assign(error, { cause }) }
+  }
 }

@@ -1,10 +1,10 @@
-import type { Observation } from './observation.js'
+import type { ProfileObserved } from './observation.js'
 import type { TableFacts } from './sql/table-facts.js'
 import type { UsersTable } from './users-table.js'
 
 /** The columns that take less than an observation has for them, each with both lengths in characters. Pure. */
 export function longValues (
-  { subject, issuer, columns }: UsersTable, facts: TableFacts | null, observation: Observation
+  { subject, issuer, columns }: UsersTable, facts: TableFacts | null, observation: ProfileObserved
 ): readonly string[] {
   const { profile } = observation
   const values: ReadonlyArray<readonly [column: string, value: string | null]> = [

@@ -1,6 +1,7 @@
 import {
   asSent, databaseFailureOf, isOutage, pause, SourceUnavailable, systemClock, type ClientLike, type Clock, type PoolLike
 } from '@orientor/session-contract/core'
+import { acquireClient, forgetErrors } from './acquire-client.js'
 import { completionFlaws, isComplete, sentenceOf, type Adoption } from './adoption.js'
 import { errors } from './errors.js'
 import { inspect, readFacts } from './inspect.js'
@@ -92,9 +93,7 @@ export async function runMigrations (pool: PoolLike, table: UsersTable, run: Mig
 
 /** Works on a connection of the pool; it is closed when anything failed that is no refusal of the server. */
 async function onClient<T> (pool: PoolLike, work: (client: ClientLike) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  // A connection on loan that dies between two statements must not end the process.
-  client.on('error', ignore)
+  const client = await acquireClient(pool)
   let isBroken = false
   try {
     return await work(client)
@@ -102,7 +101,7 @@ async function onClient<T> (pool: PoolLike, work: (client: ClientLike) => Promis
     isBroken = databaseFailureOf(error) !== 'rejected' && !isOwn(error) && !(error instanceof Unfit)
     throw error
   } finally {
-    client.off('error', ignore)
+    forgetErrors(client)
     client.release(isBroken)
   }
 }
@@ -220,5 +219,3 @@ function noTable ({ users, migrations }: TableNames): Error {
 function isOwn (error: unknown): boolean {
   return error instanceof errors.MigrationLocked || error instanceof SourceUnavailable
 }
-
-function ignore (): void {}

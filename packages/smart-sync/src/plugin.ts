@@ -1,20 +1,27 @@
 import {
-  scopePool, sessionHub, splitSessionKey, startDeadline, Withdrawals, type PoolLike, type SessionKey, type UserRecord
+  scopePool, sessionHub, splitSessionKey, startDeadline, Withdrawals, type Deadline, type PoolLike, type SessionKey,
+  type UserRecord
 } from '@orientor/session-contract'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ClerkProvider } from './clerk/clerk-provider.js'
+import { ClerkWebhook } from './clerk/clerk-webhook.js'
 import { errors } from './errors.js'
+import type { Observation } from './observation.js'
 import { resolveOptions, type SmartSyncOptions } from './options.js'
 import { PostgresUserStore } from './postgres-user-store.js'
 import { prepareTables } from './prepare-tables.js'
 import { SmartDatabaseSync } from './smart-database-sync.js'
+import type { SyncOutcome } from './sync-outcome.js'
 import { syncComponent } from './sync-component.js'
 import type { SyncStatsSnapshot } from './sync-stats.js'
 import { TablesGate } from './tables-gate.js'
 import { tellPreparation } from './tell-preparation.js'
 import { unholdableTeller } from './unholdable-teller.js'
 import { usersTableOf } from './users-table.js'
+import { WebhookReceiver } from './webhook-receiver.js'
+import { webhookRoutes } from './webhook-routes.js'
+import { WebhookStats } from './webhook-stats.js'
 
 /** The methods of `fastify.smartSync`. */
 export interface SmartSync {
@@ -32,6 +39,16 @@ export interface SmartSync {
    * @throws SourceUnavailable when the database, or for a user without a row the provider, cannot be asked in time
    */
   sync (key: SessionKey, options?: { readonly force?: boolean, readonly withinMs?: number }): Promise<UserRecord>
+  /**
+   * Stores what was learned of users, whatever the order and however often: made by observe(), sessionEnded() and
+   * userDeleted(). Answers with one outcome each, once everything is committed; see SmartDatabaseSync.apply().
+   *
+   * @param options - `withinMs`: the longest time it may take, in milliseconds; default is 10000
+   * @throws SourceUnavailable when some could not be stored in time; applying all again does no harm
+   */
+  apply (
+    observations: readonly Observation[], options?: { readonly withinMs?: number }
+  ): Promise<readonly SyncOutcome[]>
 }
 
 declare module 'fastify' {
@@ -46,6 +63,8 @@ const name = '@orientor/smart-sync'
 const placing = 'to put the tables in place'
 // Below the 10 s that Fastify gives a plugin to become ready.
 const startPatienceMs = 5000
+// The time that a method of the decoration takes at most, unless told.
+const patienceMs = 10_000
 
 const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   const options = resolveOptions(input)
@@ -58,7 +77,9 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
   const pool = (): PoolLike => (found ??= options.pool ?? decoratedPool(fastify))
   const gate = new TablesGate({
     prepare: signal => {
-      return prepareTables({ pool: pool(), table: usersTableOf(options), migrates: options.migrate, clock, signal })
+      const { migrate: migrates, webhooks, deletionPolicy } = options
+      const events = webhooks === undefined ? null : { deletionPolicy }
+      return prepareTables({ pool: pool(), table: usersTableOf(options), migrates, events, clock, signal })
     },
     clock,
     random,
@@ -86,30 +107,54 @@ const plugin: FastifyPluginAsync<SmartSyncOptions> = async (fastify, input) => {
     provider: options.provider ?? (options.clerk === undefined ? null : new ClerkProvider({ ...options.clerk, clock })),
     claims: options.claims,
     forceSyncAfterMs: options.forceSyncAfterMs,
+    deletionPolicy: options.deletionPolicy,
+    log: fastify.log,
     parseProfile: options.parseProfile ?? null,
     clock,
     ready
   })
 
+  const { webhooks } = options
+  const webhookStats = webhooks === undefined ? null : new WebhookStats()
+
   hub.fill('source', name, sync)
-  hub.observe(syncComponent(sync, store, clock, () => gate.concern))
+  hub.observe(syncComponent(sync, store, clock, () => gate.concern, webhookStats))
   fastify.decorate('smartSync', {
     stats: () => sync.stats.snapshot(),
     migrated: gate.opened,
-    async sync (key, { force = false, withinMs = 10_000 } = {}) {
-      const deadline = startDeadline(clock, withinMs)
-      try {
+    async sync (key, { force = false, withinMs = patienceMs } = {}) {
+      return await within(withinMs, async deadline => {
         return await sync.load([{ key, ...splitSessionKey(key), identity: null, force }], deadline)[0]!
-      } finally {
-        deadline.release()
-      }
+      })
+    },
+    async apply (observations, { withinMs = patienceMs } = {}) {
+      return await within(withinMs, async deadline => await sync.apply(observations, { deadline }))
     }
   })
+  if (webhooks !== undefined && webhookStats !== null) {
+    const { path, maxBodyBytes } = webhooks
+    const reader = new ClerkWebhook({ ...webhooks, clock })
+    await fastify.register(webhookRoutes, {
+      path, maxBodyBytes, receiver: new WebhookReceiver({ reader, sync, stats: webhookStats, clock })
+    })
+  }
   fastify.addHook('onReady', async () => {
     pool()
     await ready()
   })
-  fastify.addHook('onClose', async () => { await gate.close() })
+  fastify.addHook('onClose', async () => {
+    await sync.close()
+    await gate.close()
+  })
+
+  async function within<T> (ms: number, work: (deadline: Deadline) => Promise<T>): Promise<T> {
+    const deadline = startDeadline(clock, ms)
+    try {
+      return await work(deadline)
+    } finally {
+      deadline.release()
+    }
+  }
 }
 
 function decoratedPool (fastify: FastifyInstance): PoolLike {

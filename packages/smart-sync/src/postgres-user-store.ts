@@ -1,22 +1,25 @@
 import {
-  databaseFailureOf, pause, sendStatement, sourceFailureOf, SourceUnavailable, StatementNames, untoldMark,
-  Withdrawals, type Clock, type Deadline, type PoolLike, type SessionKey, type TextRow, type WatchedTable,
-  type Withdrawal
+  pause, sessionKey, untoldMark, Withdrawals, type Clock, type Deadline, type PoolLike, type SessionKey, type TextRow,
+  type WatchedTable, type Withdrawal
 } from '@orientor/session-contract/core'
 import { errors } from './errors.js'
 import { longValues } from './long-values.js'
 import { readInHalves } from './read-in-halves.js'
-import type { Observation } from './observation.js'
-import { needsTypes, typesOf, type ColumnTypes } from './sql/column-types.js'
-import { findUsers, findValues } from './sql/find-users.js'
-import { statement, type Statement } from './sql/statement.js'
-import { factsValues, tableFactsOf, tableFactsSql, type TableFacts } from './sql/table-facts.js'
-import { touchUsers, touchValues } from './sql/touch-users.js'
-import { updateUsers } from './sql/update-users.js'
-import { upsertUsers, upsertValues } from './sql/upsert-users.js'
+import type { ProfileObserved } from './observation.js'
+import { droppedSilently, isRowRefusal, placeOf, refusedFor, sqlStateOf } from './row-refusal.js'
+import { findValues } from './sql/find-users.js'
+import { letterValues } from './sql/keep-letters.js'
+import { keyValues } from './sql/keys.js'
+import { touchValues } from './sql/touch-users.js'
+import { updateValues } from './sql/update-users.js'
+import { upsertValues } from './sql/upsert-users.js'
 import { userOfRow, watchedUsers } from './sql/user-row.js'
+import { StatementRunner } from './statement-runner.js'
 import { isUnholdable, unholdableText, type ProfileText } from './unholdable-text.js'
-import type { FoundUsers, UserKey, UserStore, WriteResult, WrittenUser } from './user-store.js'
+import type {
+  DeadLetter, FoundUsers, UserKey, UserStore, WriteMode, WriteResult, WrittenUser
+} from './user-store.js'
+import type { UserUpdate } from './user-update.js'
 import { resolveUsersTable, type UsersTable, type UsersTableOptions } from './users-table.js'
 
 /** Options of PostgresUserStore; of the users table the same as the plugin is given. */
@@ -41,56 +44,52 @@ const what = 'The users table'
 // The actions that PostgreSQL may refuse.
 const reading = 'to read users'
 const writing = 'to write users'
+const creating = 'to make rows of new users'
+const deleting = 'to mark users as deleted'
 const noting = 'to note when users were compared'
+const keeping = 'to keep dead letters'
 const silent = { error: (): void => {}, info: (): void => {} }
-const maxRetries = 5
-const firstBackoffMs = 10
-const factsStatement = statement('facts', tableFactsSql)
+/** The pauses between two looks at the transactions that a deletion waits for, in milliseconds. */
+const firstLookMs = 20
+const longestLookMs = 320
 
 /**
- * The users table in PostgreSQL (14 or later). A statement that lost against another transaction (serialization
- * failure, deadlock, lock timeout) is sent again, at most five times with full jitter, as long as the deadline allows:
- * each is a transaction of its own, and idempotent.
- *
- * Statements are prepared once per connection, and anew when a table changed; see StatementNames.
+ * The users table in PostgreSQL (14 or later): what the rows, tombstones and dead letters are asked and told, by one
+ * statement each, and what a refusal of their data means. How statements are sent, and sent again: StatementRunner.
  */
 export class PostgresUserStore implements UserStore {
   readonly maxWrites: number = 200
   readonly watches: readonly WatchedTable[]
   readonly #table: UsersTable
-  readonly #pool: () => PoolLike
+  readonly #runner: StatementRunner
   readonly #clock: Clock
-  readonly #random: () => number
   readonly #beforeWrite: () => void
   readonly #withdrawals: Withdrawals
   readonly #onUnholdable: (text: 'key' | ProfileText) => void
-  readonly #names = new StatementNames()
-  #prepared: Statements | null
-  #statements = 0
 
   constructor ({
     pool, clock, random, beforeWrite = () => {}, withdrawals = new Withdrawals('', silent, clock),
     onUnholdable = () => {}, ...table
   }: PostgresUserStoreOptions) {
     this.#table = resolveUsersTable(table)
-    this.#pool = pool
+    this.#runner = new StatementRunner({ table: this.#table, pool, clock, random, withdrawals, what, reading })
     this.#clock = clock
-    this.#random = random
     this.#beforeWrite = beforeWrite
     this.#withdrawals = withdrawals
     this.#onUnholdable = onUnholdable
-    this.#prepared = needsTypes(this.#table) ? null : statementsOf(this.#table, new Map())
     this.watches = Object.freeze([watchedUsers(this.#table)])
   }
 
   /** The number of statements sent since the start, with those that were sent again, and without health checks. */
   get statements (): number {
-    return this.#statements
+    return this.#runner.sent
   }
 
   /** The refusal of PostgreSQL to write users that lasts now; null when none is known. */
   get refusedWrites (): Withdrawal | null {
-    return this.#withdrawals.of(writing) ?? this.#withdrawals.of(noting)
+    // Not that of dead letters: only the next one shows that it is over.
+    return [writing, creating, noting, deleting].map(action => this.#withdrawals.of(action))
+      .find(refusal => refusal !== null) ?? null
   }
 
   /**
@@ -101,12 +100,17 @@ export class PostgresUserStore implements UserStore {
     return this.#table.createUsers && this.#isOurs(issuer)
   }
 
+  /** Whether a user may have a row: not one of another issuer than that of all rows. */
+  mayHold ({ issuer }: UserKey): boolean {
+    return this.#isOurs(issuer)
+  }
+
   async find (keys: readonly UserKey[], deadline: Deadline): Promise<FoundUsers> {
     const ours = keys.filter(({ issuer }) => this.#isOurs(issuer))
     // A user whose key the database cannot hold has no row.
     const absentMarks = new Map(ours.map(({ key }) => [key, untoldMark]))
     const read = async (some: readonly UserKey[]): Promise<readonly TextRow[]> => {
-      const rows = await this.#ask(reading, 'find', findValues(some), deadline)
+      const rows = await this.#runner.ask(reading, 'find', findValues(some), deadline)
       const mark = rows[0]?.['readMark'] ?? untoldMark
       for (const { key } of some) absentMarks.set(key, mark)
       return rows
@@ -118,40 +122,144 @@ export class PostgresUserStore implements UserStore {
     return { users: new Map(found.map(user => [user.key, user])), absentMarks }
   }
 
-  async write (
-    observations: readonly Observation[], syncedAtMs: number | null, deadline: Deadline
-  ): Promise<WriteResult> {
+  async write (updates: readonly UserUpdate[], mode: WriteMode, deadline: Deadline): Promise<WriteResult> {
     this.#beforeWrite()
-    const write = observations.some(({ subject }) => subject.endsWith(' ')) ? 'writeBlanks' : 'write'
     try {
-      const rows = await this.#ask(writing, write, upsertValues(this.#table, observations, syncedAtMs), deadline)
-      const written = rows.map((row): WrittenUser => {
-        return { user: userOfRow(row, this.#table), created: row['created'] === 'true' }
-      })
-      return { kind: 'done', written: new Map(written.map(one => [one.user.key, one])) }
+      return { kind: 'done', written: this.#written(await this.#sendWrite(updates, mode, deadline)) }
     } catch (error) {
       // Nothing was sent.
       if (error instanceof errors.InsertRefused) return { kind: 'refused', duplicate: false, error }
       const { cause } = error as { cause?: unknown }
       if (!isRowRefusal(cause)) throw error
-      const state = sqlStateOf(cause)
-      const [only, ...others] = observations
-      const unholdable = isUnholdable(cause) && others.length === 0 ? unholdableText(cause, only!.profile) : null
-      if (unholdable !== null) return await this.#writeWithout(unholdable, only!, syncedAtMs, cause, deadline)
-      const isTooLong = (state === '22001' || state === '54000') && others.length === 0
-      const refused = isTooLong ? await this.#tooLong(only!, cause, deadline) : rowRefused(cause)
-      return { kind: 'refused', duplicate: state === '23505', error: refused }
+      const [only, ...others] = updates
+      const profile = others.length === 0 ? only?.profile ?? null : null
+      if (profile === null) return refusedFor(cause)
+      const unholdable = isUnholdable(cause) ? unholdableText(cause, profile.profile) : null
+      if (unholdable !== null) return await this.#writeWithout(unholdable, only!, profile, mode, cause, deadline)
+      const isTooLong = ['22001', '54000'].includes(sqlStateOf(cause))
+      return refusedFor(cause, isTooLong ? await this.#tooLong(profile, cause, deadline) : undefined)
     }
+  }
+
+  async #sendWrite (
+    updates: readonly UserUpdate[], { syncedAtMs, creates }: WriteMode, deadline: Deadline
+  ): Promise<readonly TextRow[]> {
+    const endsSessions = updates.some(({ endedSessions }) => endedSessions !== null)
+    if (!creates || !this.#table.createUsers) {
+      const values = updateValues(updates, syncedAtMs, { endsSessions })
+      return await this.#runner.ask(writing, endsSessions ? 'updateEnding' : 'update', values, deadline)
+    }
+    const hasBlanks = updates.some(({ subject }) => subject.endsWith(' '))
+    const values = upsertValues(this.#table, updates, syncedAtMs, { endsSessions })
+    const create = endsSessions ? 'createEnding' : hasBlanks ? 'createBlanks' : 'create'
+    return await this.#runner.ask(creating, create, values, deadline)
+  }
+
+  #written (rows: readonly TextRow[]): ReadonlyMap<SessionKey, WrittenUser> {
+    return new Map(rows.map(row => {
+      const user = userOfRow(row, this.#table)
+      return [user.key, { user, created: row['created'] === 'true' }] as const
+    }))
   }
 
   /** Writes a user without a text that cannot be held: a user without a name is better than none. */
   async #writeWithout (
-    text: 'key' | ProfileText, observation: Observation, syncedAtMs: number | null, cause: unknown, deadline: Deadline
+    text: 'key' | ProfileText, update: UserUpdate, observed: ProfileObserved, mode: WriteMode, cause: unknown,
+    deadline: Deadline
   ): Promise<WriteResult> {
     this.#onUnholdable(text)
-    if (text === 'key') return { kind: 'refused', duplicate: false, isKeyRefused: true, error: rowRefused(cause) }
-    const profile = { ...observation.profile, [text]: null }
-    return await this.write([{ ...observation, profile }], syncedAtMs, deadline)
+    if (text === 'key') return { ...refusedFor(cause), isKeyRefused: true }
+    const profile = { ...observed, profile: { ...observed.profile, [text]: null } }
+    return await this.write([{ ...update, profile }], mode, deadline)
+  }
+
+  async markDeleted (keys: readonly UserKey[], deadline: Deadline): Promise<WriteResult> {
+    this.#beforeWrite()
+    const mark = async (some: readonly UserKey[]): Promise<ReadonlyMap<SessionKey, WrittenUser>> => {
+      return this.#written(await this.#runner.ask(deleting, 'markDeleted', keyValues(some), deadline))
+    }
+    const unmarkedOf = async (some: readonly UserKey[]): Promise<readonly UserKey[]> => {
+      if (some.length === 0) return []
+      const { users } = await this.find(some, deadline)
+      return some.filter(({ key }) => users.get(key)?.deleted === false)
+    }
+    return await this.#unlessRefused(async () => {
+      const marked = new Map(await mark(keys))
+      const silent = keys.filter(({ key }) => !marked.has(key))
+      if (silent.length > 0 && this.#table.createUsers) {
+        const { users } = await this.find(silent, deadline)
+        const unmarked = silent.filter(({ key }) => users.get(key)?.deleted !== true)
+        if (unmarked.length > 0) {
+          // A row may be in the making, or made since, by a transaction that does not see the tombstone: it is looked
+          // for again.
+          await this.#awaitCreations(deadline)
+          for (const [key, user] of await mark(unmarked)) marked.set(key, user)
+        }
+      }
+      const left = await unmarkedOf(silent.filter(({ key }) => !marked.has(key)))
+      if (left.length > 0) throw new errors.LeftAsItWas()
+      return marked
+    })
+  }
+
+  async deleteMarked (keys: readonly UserKey[], deadline: Deadline): Promise<WriteResult> {
+    this.#beforeWrite()
+    return await this.#unlessRefused(async () => {
+      // One that began before the tombstone must meet the row, by which it sees that the user is deleted.
+      await this.#awaitCreations(deadline)
+      await this.#runner.ask(deleting, 'deleteMarked', keyValues(keys), deadline)
+      return new Map()
+    })
+  }
+
+  /**
+   * Waits until every transaction that may be making rows now has ended. Those that begin later see the tombstones.
+   *
+   * @throws SourceUnavailable when one is still there at the deadline
+   */
+  async #awaitCreations (deadline: Deadline): Promise<void> {
+    if (!this.#table.createUsers) return
+    const underWay = async (): Promise<ReadonlyArray<string | null | undefined>> => {
+      return (await this.#runner.ask(deleting, 'creationsUnderWay', [], deadline)).map(row => row['holder'])
+    }
+    const awaited = new Set(await underWay())
+    let pauseMs = firstLookMs
+    for (let left = [...awaited]; left.length > 0; left = (await underWay()).filter(holder => awaited.has(holder))) {
+      await pause(this.#clock, pauseMs, deadline.signal)
+      pauseMs = Math.min(2 * pauseMs, longestLookMs)
+    }
+  }
+
+  async #unlessRefused (work: () => Promise<ReadonlyMap<SessionKey, WrittenUser>>): Promise<WriteResult> {
+    try {
+      return { kind: 'done', written: await work() }
+    } catch (error) {
+      if (error instanceof errors.LeftAsItWas) return droppedSilently()
+      const { cause } = error as { cause?: unknown }
+      if (!isRowRefusal(cause)) throw error
+      return { ...refusedFor(cause), isKeyRefused: isUnholdable(cause) }
+    }
+  }
+
+  async tombstonesOf (keys: readonly UserKey[], deadline: Deadline): Promise<ReadonlySet<SessionKey>> {
+    // It is asked on the way to a write.
+    this.#beforeWrite()
+    const read = async (some: readonly UserKey[]): Promise<readonly TextRow[]> => {
+      return await this.#runner.ask(reading, 'findTombstones', keyValues(some), deadline)
+    }
+    const rows = await readInHalves(keys, read, error => isUnholdable((error as Error).cause))
+    return new Set(rows.map(row => sessionKey(row['issuer'] ?? '', row['subject'] ?? '')))
+  }
+
+  async keepDeadLetters (letters: readonly DeadLetter[], deadline: Deadline): Promise<void> {
+    try {
+      await this.#runner.ask(keeping, 'keep', letterValues(letters), deadline)
+    } catch (error) {
+      // Where a key cannot be held either, the bytes tell.
+      const isLast = letters.every(({ subject }) => subject === null)
+      if (isLast || !isUnholdable((error as Error).cause)) throw error
+      await this.keepDeadLetters(letters.map(letter => ({ ...letter, subject: null })), deadline)
+    }
   }
 
   async touch (
@@ -159,7 +267,7 @@ export class PostgresUserStore implements UserStore {
   ): Promise<ReadonlySet<SessionKey>> {
     this.#beforeWrite()
     try {
-      await this.#ask(noting, 'touch', touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
+      await this.#runner.ask(noting, 'touch', touchValues(keys, syncedAtMs, dueBeforeMs), deadline)
       return new Set()
     } catch (error) {
       // Such as a row that was there before a constraint: the other users are noted all the same.
@@ -175,8 +283,7 @@ export class PostgresUserStore implements UserStore {
 
   /** Reads no user, from the table all the same: it fails where the role may not read it, or it is another one. */
   async ping (deadline: Deadline): Promise<void> {
-    const { ping } = await this.#ready(deadline)
-    await this.#run(reading, ping, findValues([]), deadline)
+    await this.#runner.ping(findValues([]), deadline)
   }
 
   #isOurs (issuer: string): boolean {
@@ -185,133 +292,13 @@ export class PostgresUserStore implements UserStore {
   }
 
   /**
-   * The statements; where they depend on the types of columns, those are read first, and anew after a statement was
-   * refused.
-   */
-  async #ready (deadline: Deadline): Promise<Statements> {
-    if (this.#prepared !== null) return this.#prepared
-    const facts = await this.#facts(deadline)
-    const statements = statementsOf(this.#table, typesOf(facts))
-    // Where the table is not there the statements fail, and say so.
-    if (facts !== null) this.#prepared = statements
-    return statements
-  }
-
-  async #facts (deadline: Deadline): Promise<TableFacts | null> {
-    return tableFactsOf(await this.#run(reading, factsStatement, factsValues(this.#table), deadline))
-  }
-
-  /**
-   * Sends a statement; where it depends on the types of columns and was refused after those changed, once more as they
-   * are now.
-   */
-  async #ask (
-    action: string, which: keyof Statements, values: unknown[], deadline: Deadline
-  ): Promise<readonly TextRow[]> {
-    const { [which]: prepared } = await this.#ready(deadline)
-    try {
-      return await this.#run(action, prepared, values, deadline)
-    } catch (error) {
-      const isForTypes = error instanceof errors.StatementRefused && needsTypes(this.#table) && !isRowRefusal(error.cause)
-      if (!isForTypes) throw error
-      // Unless another request has read the types since.
-      if (this.#prepared?.[which] === prepared) this.#prepared = null
-      const { [which]: anew } = await this.#ready(deadline)
-      if (anew.text === prepared.text) throw error
-      return await this.#run(action, anew, values, deadline)
-    }
-  }
-
-  /**
    * The error for a user of whom a value is too long; with the columns that it is too long for, where those are known.
    */
-  async #tooLong (observation: Observation, cause: unknown, deadline: Deadline): Promise<Error> {
-    const facts = await this.#facts(deadline).catch(() => null)
+  async #tooLong (observation: ProfileObserved, cause: unknown, deadline: Deadline): Promise<Error> {
+    const facts = await this.#runner.facts(deadline).catch(() => null)
     const places = longValues(this.#table, facts, observation)
     const isIndexed = sqlStateOf(cause) === '54000'
     const where = isIndexed ? `a value is too long for an index (${placeOf(cause)})` : placeOf(cause)
     return new errors.ValueTooLong(places.length > 0 ? places.join('; ') : where, { cause })
   }
-
-  /** @param action - one of those above, for the log when it is refused */
-  async #run (
-    action: string, prepared: Statement, values: unknown[], deadline: Deadline
-  ): Promise<readonly TextRow[]> {
-    for (let retries = 0; ; retries++) {
-      try {
-        const rows = await this.#names.send(prepared.name, named => this.#send(named, prepared, values, deadline))
-        this.#withdrawals.answered(action)
-        return rows
-      } catch (error) {
-        const unavailable = sourceFailureOf(error)
-        if (unavailable !== null) {
-          this.#withdrawals.failed(action, unavailable)
-          throw unavailable
-        }
-        if (databaseFailureOf(error, 'own') !== 'aborted') {
-          throw new errors.StatementRefused(placeOf(error), { cause: error })
-        }
-        // 57014: the statement was cancelled, most often by statement_timeout; the next one would be as slow.
-        if (sqlStateOf(error) === '57014' || retries === maxRetries) {
-          throw new SourceUnavailable('The database did not complete a statement', { cause: error })
-        }
-        await pause(this.#clock, this.#random() * firstBackoffMs * 2 ** retries, deadline.signal)
-      }
-    }
-  }
-
-  async #send (
-    named: { readonly name?: string }, prepared: Statement, values: unknown[], deadline: Deadline
-  ): Promise<readonly TextRow[]> {
-    const countedPool = (): PoolLike => {
-      const pool = this.#pool()
-      if (prepared !== this.#prepared?.ping) this.#statements++
-      return pool
-    }
-    return await sendStatement(countedPool, { ...named, text: prepared.text, values }, deadline, this.#clock, what)
-  }
-}
-
-/** The statements of a store. */
-interface Statements {
-  readonly find: Statement
-  readonly write: Statement
-  /** The same, where a subject ends in a blank. */
-  readonly writeBlanks: Statement
-  readonly touch: Statement
-  /** The same as find, but not counted. */
-  readonly ping: Statement
-}
-
-function statementsOf (table: UsersTable, types: ColumnTypes): Statements {
-  const find = findUsers(table, types)
-  const [write, writeBlanks] = table.createUsers
-    ? [upsertUsers(table, types, false), upsertUsers(table, types, true)]
-    : [updateUsers(table, types), updateUsers(table, types)]
-  return { find, write, writeBlanks, touch: touchUsers(table), ping: { ...find } }
-}
-
-function rowRefused (cause: unknown): Error {
-  return new errors.RowRefused(placeOf(cause), { cause })
-}
-
-function sqlStateOf (error: unknown): string {
-  const { code } = (error ?? {}) as { code?: unknown }
-  return typeof code === 'string' ? code : ''
-}
-
-/**
- * Whether a row was refused for what is in it. 22: a value does not fit; 23, 27, 44: a constraint; 54: too long for an
- * index; P0: a trigger refuses.
- */
-function isRowRefusal (error: unknown): boolean {
-  return /^(?:2[237]|44|54|P0)/.test(sqlStateOf(error))
-}
-
-/** The place where a statement failed, without any value: SQLSTATE, table, column, constraint. */
-function placeOf (error: unknown): string {
-  const { table, column, constraint } = (error ?? {}) as { table?: unknown, column?: unknown, constraint?: unknown }
-  const parts = Object.entries({ SQLSTATE: sqlStateOf(error), table, column, constraint })
-  const told = parts.filter(([, value]) => typeof value === 'string' && value !== '')
-  return told.map(([name, value]) => `${name} ${String(value)}`).join(', ') || 'no SQLSTATE'
 }

@@ -1,5 +1,6 @@
 import type { Clock, PoolLike } from '@orientor/session-contract/core'
 import type { Adoption } from './adoption.js'
+import { eventFlaws, type StoredEvents } from './event-rights.js'
 import { inspect } from './inspect.js'
 import { runMigrations } from './migrate.js'
 import type { UsersTable } from './users-table.js'
@@ -20,6 +21,8 @@ export interface PrepareOptions {
   readonly table: UsersTable
   /** Whether the tables are brought up to date. */
   readonly migrates: boolean
+  /** The events that the role is to store; null: none. */
+  readonly events: StoredEvents | null
   readonly clock: Clock
   readonly signal: AbortSignal
 }
@@ -31,12 +34,16 @@ export interface PrepareOptions {
  * Rejects as migrate() does, but only where no user could be read. With `migrates: false` it never rejects: then the
  * operator who made the tables answers for them.
  */
-export async function prepareTables ({ pool, table, migrates, clock, signal }: PrepareOptions): Promise<Preparation> {
+export async function prepareTables (
+  { pool, table, migrates, events, clock, signal }: PrepareOptions
+): Promise<Preparation> {
   try {
     const adoption = migrates
       ? (await runMigrations(pool, table, { isStrict: false, clock, signal })).adoption
       : await inspect(pool, table)
-    return { adoption, failure: null }
+    if (adoption === null || events === null) return { adoption, failure: null }
+    const warnings = [...adoption.warnings, ...await eventFlaws(pool, table, events)]
+    return { adoption: { ...adoption, warnings }, failure: null }
   } catch (failure) {
     if (!migrates) return { adoption: null, failure }
     // Such as a role that may not alter the table, or a server that is read-only.

@@ -3,14 +3,19 @@ import {
 } from '@orientor/session-contract/core'
 import type { PostgresUserStore } from './postgres-user-store.js'
 import type { SmartDatabaseSync } from './smart-database-sync.js'
+import type { WebhookStats } from './webhook-stats.js'
 
 const pingPatienceMs = 1000
 
 type ShownStore = Pick<PostgresUserStore, 'ping' | 'statements' | 'refusedWrites'>
 
-/** The component of smart-sync for the monitoring routes. Its health asks the database, for at most a second. */
+/**
+ * The component of smart-sync for the monitoring routes. Its health asks the database, for at most a second.
+ *
+ * @param webhooks - null: none are taken
+ */
 export function syncComponent (
-  sync: SmartDatabaseSync, store: ShownStore, clock: Clock, concern: () => string | null
+  sync: SmartDatabaseSync, store: ShownStore, clock: Clock, concern: () => string | null, webhooks: WebhookStats | null
 ): Component {
   async function health (): Promise<Health> {
     const deadline = startDeadline(clock, pingPatienceMs)
@@ -40,7 +45,8 @@ export function syncComponent (
   }
 
   const stats = (): Readonly<Record<string, number>> => {
-    return Object.freeze({ ...sync.stats.flat(), statements: store.statements })
+    return Object.freeze({ ...sync.stats.flat(), ...webhooks?.flat(), statements: store.statements })
   }
-  return Object.freeze({ name: 'databaseSync', instruments: sync.stats.instruments, health, stats })
+  const instruments = Object.freeze([...sync.stats.instruments, ...webhooks?.instruments ?? []])
+  return Object.freeze({ name: 'databaseSync', instruments, health, stats })
 }

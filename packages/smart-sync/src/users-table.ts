@@ -54,9 +54,8 @@ export interface UsersTableOptions {
   readonly extra?: readonly string[]
   /**
    * Functions, by column, that supply what a new row needs and neither smart-sync nor the table does. Each is called
-   * for every user that is written, and answers at once, with a value that JSON can hold or a Date; of a user who has a
-   * row the value is dropped. Where it throws the user is not written: a new one is refused, a known one served as
-   * stored. Default is none.
+   * for every user who has no row, and answers at once, with a value that JSON can hold or a Date. Where it throws,
+   * that user is not written, and the load is rejected. Default is none.
    */
   readonly insert?: Readonly<Record<string, () => unknown>>
   /**
@@ -84,6 +83,9 @@ export interface UsersTable extends Required<Omit<UsersTableOptions, 'tables' | 
   readonly tables: TableNames
   readonly columns: UserColumns
 }
+
+/** The column of the provider's id of a user when nothing is configured. */
+export const defaultSubject = 'clerk_user_id'
 
 /** The columns when nothing is configured. */
 export const defaultColumns: UserColumns = Object.freeze({
@@ -122,7 +124,7 @@ const suppliers: OptionRule<UsersTable['insert']> = rule('an object of functions
 /** The rules by which the options are read. */
 export const usersTableRules: OptionRules<UsersTable> = {
   tables: withDefault(tableNames, defaultTableNames),
-  subject: withDefault(columnName, 'clerk_user_id'),
+  subject: withDefault(columnName, defaultSubject),
   issuer: withDefault(issuerColumn, 'issuer'),
   columns: withDefault(columns, defaultColumns),
   extra: withDefault(listOf(columnName), []),

@@ -464,7 +464,7 @@ t.test('a migration whose look at the rows is cancelled has not happened, and do
     }
   }
   await t.rejects(migrate({ pool: cancelled }), { code: 'ORI_SOURCE_UNAVAILABLE' })
-  t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision'])
+  t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision', '4.do.dead-letters'])
 })
 
 t.test('what a trigger or an option makes updates cost is told, with the remedy', async t => {
@@ -484,6 +484,13 @@ t.test('what a trigger or an option makes updates cost is told, with the remedy'
   t.match(await warned({ harmlessTriggers: ['set Updated', 'set_updated'] }), [/the option "harmlessTriggers" names "set_updated", which is no enabled trigger BEFORE UPDATE FOR EACH ROW of "users"\. Mend the option/])
 })
 
+t.test('a column that may hold the provider\'s id of a user is told of as such', async t => {
+  const { pool } = await pools(t)
+  await pool.query('CREATE TABLE users (id bigserial PRIMARY KEY, clerk_id text NOT NULL UNIQUE, plan text NOT NULL)')
+  await t.rejects(migrate({ pool }), { message: /column "clerk_id" has no default and refuses null, and smart-sync does not fill it\. If it holds the provider's id of a user, give the option subject: "clerk_id"; else ALTER TABLE/ })
+  await t.rejects(migrate({ pool }), { message: /column "plan" has no default and refuses null, and smart-sync does not fill it\. ALTER TABLE/ })
+})
+
 t.test('under a collation that ignores case no user is given, or changes, another\'s row', async t => {
   const { pool } = await pools(t)
   await pool.query("CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE users (id bigserial, issuer text, clerk_user_id text COLLATE blind, email text, UNIQUE (issuer, clerk_user_id))")
@@ -497,7 +504,7 @@ t.test('a start that may not migrate, or cannot, serves what is there, and says 
   const { url } = await testDatabase(t)
   const admin = poolOn(t, url)
   await migrate({ pool: admin })
-  await admin.query(`REVOKE CREATE ON SCHEMA public FROM PUBLIC; ${known}; DELETE FROM smart_sync_migrations WHERE version = 3; COMMENT ON TRIGGER zz_users_revision ON users IS 'ours'; CREATE ROLE app LOGIN PASSWORD 'app'; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app`)
+  await admin.query(`REVOKE CREATE ON SCHEMA public FROM PUBLIC; ${known}; DELETE FROM smart_sync_migrations WHERE version > 2; COMMENT ON TRIGGER zz_users_revision ON users IS 'ours'; CREATE ROLE app LOGIN PASSWORD 'app'; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app`)
   t.teardown(async () => { await admin.query('DROP OWNED BY app; DROP ROLE app') })
   const account = new URL(url)
   account.username = account.password = 'app'
@@ -513,7 +520,7 @@ t.test('a start that may not migrate, or cannot, serves what is there, and says 
   const other = await started(t, { pool: readOnly })
   t.match(await other.health(), { status: 'degraded' })
   t.same([await other.get('known'), await other.get('newer')], [200, 503])
-  t.same(await migrate({ pool: admin }), ['3.do.revision'])
+  t.same(await migrate({ pool: admin }), ['3.do.revision', '4.do.dead-letters'])
   const { get: last, health: mended } = await started(t, { pool: poolOn(t, account.href) })
   t.match(await mended(), { status: 'healthy' })
   t.equal(await last('last'), 200)

@@ -1,4 +1,4 @@
-import { SourceUnavailable, createIdentity, sessionKey, startDeadline, type Deadline, type LoadRequest, type SessionKey, type TextRow, type UserRecord } from '@orientor/session-contract/core'
+import { SourceUnavailable, createIdentity, sessionKey, startDeadline, type Deadline, type LoadRequest, type TextRow, type UserRecord } from '@orientor/session-contract/core'
 import { ManualClock } from '@orientor/test-kit'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -7,19 +7,19 @@ import { claimOf, defaultClaimNames, profileOfClaims } from '../src/claims-profi
 import { cleanJson, cleanText } from '../src/clean-text.js'
 import { errors } from '../src/errors.js'
 import type { IdentityProvider, ProviderAnswer } from '../src/identity-provider.js'
-import { isNews, isTooFarAhead, join, maxVersionLeadMs, observe, type Observation, type ObservedProfile, type UserState } from '../src/observation.js'
+import { isNews, isTooFarAhead, maxVersionLeadMs, observe, type ObservedProfile, type ProfileObserved, type UserState } from '../src/observation.js'
 import { resolveOptions } from '../src/options.js'
 import { readInHalves } from '../src/read-in-halves.js'
 import { SmartDatabaseSync, type SmartDatabaseSyncOptions } from '../src/smart-database-sync.js'
-import { recordOf } from '../src/sync-outcome.js'
+import { recordOf } from '../src/user-record.js'
 import { bareTable, quotedTable } from '../src/table-names.js'
 import { TablesGate } from '../src/tables-gate.js'
-import type { FoundUsers, StoredUser, UserKey, UserStore, WriteResult, WrittenUser } from '../src/user-store.js'
+import type { StoredUser } from '../src/user-store.js'
+import { join } from './fixtures/join.js'
+import { MemoryStore, now, profile, row } from './fixtures/memory-store.js'
 
 const issuer = 'https://idp.example'
 const hour = 3_600_000
-const now = Date.UTC(2026, 0, 1)
-const profile: ObservedProfile = { email: 'ada@example.com', firstName: 'Ada', lastName: 'Lovelace', blocked: false, data: { a: 1, b: 2 } }
 
 t.test('change detection', t => {
   const decide = (stored: Parameters<typeof needsSync>[0]['stored'], providerTimestamp: unknown, force = false): string => {
@@ -117,7 +117,7 @@ t.test('observations', t => {
     const hint = observe(issuer, 'a', profile, null, false)
     const other = observe(issuer, 'a', { ...profile, firstName: 'Eve' }, null, false)
     const complete = observe(issuer, 'a', profile, null, true)
-    const stored = ({ version, fingerprint }: Observation): UserState => ({ deleted: false, version, fingerprint })
+    const stored = ({ version, fingerprint }: ProfileObserved): UserState => ({ deleted: false, version, fingerprint })
     t.equal(isNews({ deleted: false, version: 1, fingerprint: null }, hint), false)
     t.equal(isNews(stored(hint), hint), false)
     t.equal(isNews(stored(hint), other), true)
@@ -283,78 +283,6 @@ t.test('the gate before the tables', t => {
   })
   t.end()
 })
-
-/** A users table in memory, by the same rules, with switches for what can go wrong. */
-class MemoryStore implements UserStore {
-  readonly watches = []
-  readonly maxWrites = 2
-  readonly rows = new Map<SessionKey, StoredUser>()
-  readonly calls: string[] = []
-  findFailure: Error | null = null
-  writeFailure: Error | null = null
-  touchFailure: Error | null = null
-  refuse: (observation: Observation) => 'duplicate' | 'data' | null = () => null
-  tombstones = new Set<string>()
-
-  async find (keys: readonly UserKey[]): Promise<FoundUsers> {
-    this.calls.push(`find ${keys.length}`)
-    if (this.findFailure !== null) throw this.findFailure
-    return { users: new Map(keys.flatMap(({ key }) => this.rows.has(key) ? [[key, this.rows.get(key)!]] : [])) }
-  }
-
-  async write (observations: readonly Observation[], syncedAtMs: number | null): Promise<WriteResult> {
-    this.calls.push(`write ${observations.map(({ subject }) => subject).join(' ')}`)
-    if (this.writeFailure !== null) throw this.writeFailure
-    const written = new Map<SessionKey, WrittenUser>()
-    for (const observation of observations) {
-      const refusal = this.refuse(observation)
-      if (refusal !== null) return { kind: 'refused', duplicate: refusal === 'duplicate', error: new errors.RowRefused('SQLSTATE 23505', { cause: null }) }
-    }
-    for (const { key, issuer, subject, profile, version, fingerprint } of observations) {
-      const before = this.rows.get(key)
-      if (this.tombstones.has(subject) || !isNews(before ?? null, { version, fingerprint })) continue
-      const user = { ...row(subject), issuer, email: profile.email, firstName: profile.firstName, lastName: profile.lastName, blocked: profile.blocked, version, providerUpdatedAtMs: version, fingerprint, lastSyncedAtMs: syncedAtMs, revision: (before?.revision ?? 0) + 1 }
-      this.rows.set(key, user)
-      written.set(key, { user, created: before === undefined })
-    }
-    return { kind: 'done', written }
-  }
-
-  async touch (keys: readonly UserKey[], syncedAtMs: number): Promise<ReadonlySet<SessionKey>> {
-    this.calls.push(`touch ${keys.map(({ subject }) => subject).join(' ')}`)
-    if (this.touchFailure !== null) throw this.touchFailure
-    for (const { key } of keys) this.rows.set(key, { ...this.rows.get(key)!, lastSyncedAtMs: syncedAtMs })
-    return new Set()
-  }
-
-  async ping (): Promise<void> {}
-}
-
-function row (subject: string, more: Partial<StoredUser> = {}): StoredUser {
-  const { profile: data, ...named } = { ...profile, profile: null }
-  return {
-    key: sessionKey(issuer, subject),
-    issuer,
-    subject,
-    userId: `id-${subject}`,
-    email: named.email,
-    firstName: named.firstName,
-    lastName: named.lastName,
-    profile: data,
-    isActive: true,
-    blocked: false,
-    onboardingCompleted: false,
-    lastSyncedAtMs: now - 1000,
-    providerUpdatedAtMs: 1000,
-    version: 1000,
-    fingerprint: observe(issuer, subject, profile, 1000, true).fingerprint,
-    tokensValidFromMs: 0,
-    revokedSessions: [],
-    deleted: false,
-    revision: 1,
-    ...more
-  }
-}
 
 interface Bundle {
   readonly clock: ManualClock
@@ -611,7 +539,7 @@ t.test('smart database sync', t => {
     t.equal(sync.stats.snapshot().skips.converged, 1)
   })
 
-  t.test('one user whom the table refuses spoils nobody else\'s write', async t => {
+  t.test('one user whom the table refuses spoils no other write', async t => {
     const { load, answers, store, sync, deadline } = setup({ rows: [row('c')] })
     const subjects = ['a', 'b', 'c', 'd']
     for (const subject of subjects) answers.set(subject, found(9000))
@@ -630,7 +558,7 @@ t.test('smart database sync', t => {
   t.test('an e-mail address that is another\'s does not keep anybody out', async t => {
     const { load, answers, store, sync } = setup()
     for (const subject of ['a', 'b']) answers.set(subject, found(9000))
-    store.refuse = ({ subject, profile }) => subject === 'b' && profile.email !== null ? 'duplicate' : null
+    store.refuse = ({ subject, profile }) => subject === 'b' && profile!.profile.email !== null ? 'duplicate' : null
     t.match(await load(request('a'), request('b')), [{ user: { email: 'ada@example.com' } }, { sync: 'performed', user: { email: null, firstName: 'Ada' } }])
     t.match(sync.stats.snapshot(), { performed: 2, emailCollisions: 1 })
     store.refuse = () => 'duplicate'
@@ -679,7 +607,7 @@ t.test('smart database sync', t => {
     t.match(flat, { attempts: 3, performed: 1, skipped: 1, errors: 1, profileCreates: 2, 'skips.not_due': 1, 'errors.provider': 1 })
     t.equal(flat['attempts'], flat['performed']! + flat['skipped']! + flat['errors']!)
     const readings = sync.stats.instruments.map(({ name, read }) => ({ name, total: read().reduce((sum, { value }) => sum + Number(value), 0) }))
-    t.same(readings, [{ name: 'orientor.sync.attempts', total: 3 }, { name: 'orientor.sync.profile_creates', total: 2 }, { name: 'orientor.sync.email_collisions', total: 0 }])
+    t.same(readings, [{ name: 'orientor.sync.attempts', total: 3 }, { name: 'orientor.sync.profile_creates', total: 2 }, { name: 'orientor.sync.email_collisions', total: 0 }, { name: 'orientor.sync.dead_letters', total: 0 }])
   })
   t.end()
 })

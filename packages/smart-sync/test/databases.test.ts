@@ -11,6 +11,7 @@ import { PostgresUserStore } from '../src/postgres-user-store.js'
 import { SmartDatabaseSync } from '../src/smart-database-sync.js'
 import { defaultTableNames, tableNames, type TableNames } from '../src/table-names.js'
 import { isUnholdable, unholdableText } from '../src/unholdable-text.js'
+import { profileUpdate } from '../src/user-update.js'
 
 const issuer = 'https://idp.example'
 
@@ -131,7 +132,7 @@ t.test('a profile of the provider that the encoding lacks a letter of is left ou
   const deadline = startDeadline(systemClock, 5000)
   t.teardown(() => { deadline.release() })
   const profile = { email: null, firstName: 'A', lastName: null, blocked: false, data: { city: '東京' } }
-  t.match(await store.write([observe(issuer, 'a', profile, 1_700_000_000_000, true)], null, deadline), { kind: 'done' })
+  t.match(await store.write([profileUpdate(observe(issuer, 'a', profile, 1_700_000_000_000, true))], { syncedAtMs: null, creates: true }, deadline), { kind: 'done' })
   t.strictSame(told, ['data'])
   t.match([...(await store.find([request('a')], deadline)).users.values()], [{ firstName: 'A', profile: null }])
 })

@@ -67,7 +67,7 @@ t.test('the plugin', t => {
     t.match(app.smartSync.stats(), { attempts: 2, performed: 1, skipped: 1, errors: 0, profileCreates: 1 })
     t.match(await componentOf(hub).health(), { status: 'healthy', checkedAtMs: Number })
     t.match(componentOf(hub).stats(), { attempts: 2, profileCreates: 1 })
-    t.equal(componentOf(hub).instruments.length, 3)
+    t.equal(componentOf(hub).instruments.length, 4)
   })
 
   t.test('50 concurrent first requests of one user on three servers: one row, 50 times 200 with one id', async t => {

@@ -4,12 +4,16 @@ import fc from 'fast-check'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { migrate } from '../src/migrate.js'
-import { isNews, join, observe, type UserState } from '../src/observation.js'
+import { isNews, observe, type UserState } from '../src/observation.js'
 import { PostgresUserStore } from '../src/postgres-user-store.js'
 import { userColumns } from '../src/sql/user-row.js'
 import { resolveUsersTable } from '../src/users-table.js'
 import { tableNames, defaultTableNames } from '../src/table-names.js'
-import { columnsOf, deadlineIn, issuer, one, poolOn, pools, profile, providerOf, recipe, request, storeOn, syncOn } from './fixtures/on-postgres.js'
+import { join } from './fixtures/join.js'
+import {
+  columnsOf, deadlineIn, issuer, one, poolOn, pools, profile, providerOf, recipe, request, storeOn, syncOn, watched
+} from './fixtures/on-postgres.js'
+import { profileUpdate } from '../src/user-update.js'
 
 const ourTables = ['users', 'user_tombstones', 'sync_dead_letters', 'sync_checkpoints', 'smart_sync_migrations']
 
@@ -46,7 +50,7 @@ t.test('what a load reads', t => {
 t.test('migrations', t => {
   t.test('go up, up again, down, and up once more', async t => {
     const { pool } = await pools(t)
-    t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision'])
+    t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision', '4.do.dead-letters'])
     t.same(await tablesIn(pool), ourTables.toSorted())
     t.same(await columnsOf(pool, 'users'), [
       'clerk_fingerprint text', 'clerk_updated_at timestamp with time zone', 'clerk_user_id text not null', 'deleted_at timestamp with time zone', 'email text',
@@ -55,18 +59,18 @@ t.test('migrations', t => {
       'revoked_sessions jsonb not null', 'tokens_valid_from timestamp with time zone'
     ])
     t.same(await migrate({ pool }), [])
-    t.same(await migrate({ pool, to: 0 }), ['3.undo.revision', '2.undo.records', '1.undo.users'])
+    t.same(await migrate({ pool, to: 0 }), ['4.undo.dead-letters', '3.undo.revision', '2.undo.records', '1.undo.users'])
     t.same(await tablesIn(pool), [])
     t.same(await migrate({ pool, to: 0 }), [])
     t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_proc WHERE proname LIKE '%next_revision'")).rows[0].n, 0)
-    t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision'])
+    t.same(await migrate({ pool }), ['1.do.users', '2.do.records', '3.do.revision', '4.do.dead-letters'])
   })
 
   t.test('run once when five instances start at the same moment', async t => {
     const { pool, url } = await pools(t)
     const results = await Promise.all(Array.from({ length: 5 }, async () => await migrate({ pool: poolOn(t, url, 1), lockPollMs: 5 })))
-    t.same(results.map(applied => applied.length).toSorted(), [0, 0, 0, 0, 3])
-    t.equal((await pool.query('SELECT count(*)::int AS n FROM smart_sync_migrations')).rows[0].n, 3)
+    t.same(results.map(applied => applied.length).toSorted(), [0, 0, 0, 0, 4])
+    t.equal((await pool.query('SELECT count(*)::int AS n FROM smart_sync_migrations')).rows[0].n, 4)
     t.equal((await pool.query("SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory'")).rows[0].n, 0)
   })
 
@@ -111,7 +115,7 @@ t.test('migrations', t => {
     t.equal(pool.idleCount, 1, 'the connection that waited is good for others')
     await holder.query('SELECT pg_advisory_unlock_all()')
     holder.release()
-    t.equal((await migrate({ pool })).length, 3)
+    t.equal((await migrate({ pool })).length, 4)
   })
 
   for (const [kind, id] of Object.entries({ bigint: 'bigint GENERATED ALWAYS AS IDENTITY', int: 'serial', uuid: 'uuid DEFAULT gen_random_uuid()' })) {
@@ -162,8 +166,10 @@ t.test('migrations', t => {
     const list = [watched!.subject, watched!.issuer as string, ...watched!.columns.filter(column => column !== 'id')].join(', ')
     await pool.query('CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$')
     await pool.query(`CREATE TRIGGER orientor_0123456789ab_0_row AFTER INSERT OR DELETE OR UPDATE OF ${list} ON users FOR EACH ROW EXECUTE FUNCTION nothing()`)
+    await pool.query(`CREATE TRIGGER orientor_outbox_0123456789ab_row AFTER INSERT OR DELETE OR UPDATE OF ${list} ON users FOR EACH ROW EXECUTE FUNCTION nothing()`)
     await migrate({ pool, to: 0 })
     t.same(await columnsOf(pool, 'users'), ['id bigint not null'])
+    t.equal((await pool.query("SELECT FROM pg_proc WHERE proname = 'nothing'")).rowCount, 0, 'of the first kind the function goes, too')
   })
 
   t.test('keep a column nullable on the way down when it holds null by then', async t => {
@@ -308,7 +314,7 @@ t.test('the store', t => {
       for (const { version, name, blocked, complete } of sightings) {
         const observation = observe(issuer, subject, { ...profile, email: null, firstName: name, blocked }, version, complete)
         const news = isNews(expected, observation)
-        const result = await store.write([observation], null, deadline)
+        const result = await store.write([profileUpdate(observation)], { syncedAtMs: null, creates: true }, deadline)
         if (result.kind !== 'done' || result.written.has(observation.key) !== news) return false
         if (news) expected = { deleted: false, version: observation.version, fingerprint: observation.fingerprint }
         const stored = (await store.find([request(subject)], deadline)).users.get(observation.key)
@@ -319,7 +325,7 @@ t.test('the store', t => {
     await fc.assert(fc.asyncProperty(fc.array(sighting.filter(({ version }) => version !== null), { minLength: 2, maxLength: 8 }), async sightings => {
       const subject = `user_${users++}`
       const observations = sightings.map(({ version, name, blocked, complete }) => observe(issuer, subject, { ...profile, email: null, firstName: name, blocked }, version, complete))
-      await Promise.all(observations.map(async observation => await store.write([observation], null, deadline)))
+      await Promise.all(observations.map(async observation => await store.write([profileUpdate(observation)], { syncedAtMs: null, creates: true }, deadline)))
       const winner = observations.map((observation): UserState => ({ deleted: false, ...observation })).reduce(join)
       const stored = (await store.find([request(subject)], deadline)).users.get(sessionKey(issuer, subject))
       return stored?.version === winner.version && stored?.fingerprint === winner.fingerprint
@@ -331,11 +337,11 @@ t.test('the store', t => {
     await migrate({ pool })
     const store = storeOn(pool)
     const deadline = deadlineIn(t, 5000)
-    await store.write([observe(issuer, 'user_a', { ...profile, blocked: true }, 1_700_000_000_000, true)], null, deadline)
-    await store.write([observe(issuer, 'user_a', { email: null, firstName: 'Eve', lastName: null, blocked: false, data: null }, 1_700_000_001_000, false)], 1_700_000_002_000, deadline)
+    await store.write([profileUpdate(observe(issuer, 'user_a', { ...profile, blocked: true }, 1_700_000_000_000, true))], { syncedAtMs: null, creates: true }, deadline)
+    await store.write([profileUpdate(observe(issuer, 'user_a', { email: null, firstName: 'Eve', lastName: null, blocked: false, data: null }, 1_700_000_001_000, false))], { syncedAtMs: 1_700_000_002_000, creates: true }, deadline)
     const stored = (await store.find([request('user_a')], deadline)).users.get(request('user_a').key)
     t.match(stored, { email: 'ada@example.com', firstName: 'Eve', lastName: 'Lovelace', profile: { plan: 'pro' }, blocked: true, revision: 2, lastSyncedAtMs: 1_700_000_002_000 })
-    await store.write([observe(issuer, 'user_a', { ...profile, lastName: null }, 1_700_000_003_000, true)], null, deadline)
+    await store.write([profileUpdate(observe(issuer, 'user_a', { ...profile, lastName: null }, 1_700_000_003_000, true))], { syncedAtMs: null, creates: true }, deadline)
     t.match((await store.find([request('user_a')], deadline)).users.get(request('user_a').key), { firstName: 'Ada', lastName: null, blocked: false, lastSyncedAtMs: 1_700_000_002_000 })
   })
 
@@ -347,7 +353,7 @@ t.test('the store', t => {
     await pool.query("INSERT INTO user_tombstones (issuer, clerk_user_id) VALUES ($1, 'user_none')", [issuer])
     const sync = syncOn(pool, { provider: providerOf(() => ({ kind: 'found', profile, version: Date.now() })) })
     t.match(await Promise.all(sync.load([request('user_row'), request('user_none')], deadline)), [{ kind: 'deleted', revision: 1 }, { kind: 'deleted', revision: 0 }])
-    const result = await storeOn(pool).write([observe(issuer, 'user_row', profile, Date.now(), true)], null, deadline)
+    const result = await storeOn(pool).write([profileUpdate(observe(issuer, 'user_row', profile, Date.now(), true))], { syncedAtMs: null, creates: true }, deadline)
     t.ok(result.kind === 'done' && result.written.size === 0)
     t.equal((await pool.query('SELECT count(*)::int AS n FROM users')).rows[0].n, 1)
   })
@@ -391,17 +397,17 @@ t.test('the store', t => {
     await one(sync, request('user_a', { given_name: 'Ada' }), deadline)
     await pool.query('ALTER TABLE user_tombstones RENAME TO gone')
     await t.rejects(one(sync, request('user_b'), deadline), { code: 'ORI_SOURCE_UNAVAILABLE', message: 'PostgreSQL refuses: a table is not there, or not on the search path (42P01)' })
-    t.match(await one(sync, request('user_a', { given_name: 'Augusta', updated_at: 1_700_000_000 }, { force: true }), deadline), { sync: 'failed', user: { firstName: 'Ada' } }, 'who is known is served')
+    t.match(await one(sync, request('user_a', { given_name: 'Augusta', updated_at: 1_700_000_000 }, { force: true }), deadline), { sync: 'performed', user: { firstName: 'Augusta' } }, 'who has a row is written: it takes no tombstone')
     t.match(store.refusedWrites, { code: '42P01' })
     await store.ping(deadline)
-    t.match(lines.splice(0), [/^sync: PostgreSQL refuses to write users: .*42P01/])
+    t.match(lines.splice(0), [/^sync: PostgreSQL refuses to make rows of new users: .*42P01/])
     await pool.query('ALTER TABLE gone RENAME TO user_tombstones; ALTER TABLE users RENAME TO gone')
     await t.rejects(store.ping(deadline), SourceUnavailable)
     await t.rejects(async () => { await store.find([request('user_a')], deadline) }, SourceUnavailable)
     await pool.query('ALTER TABLE gone RENAME TO users')
     await one(sync, request('user_b'), deadline)
     t.equal(store.refusedWrites, null)
-    t.match(lines, [/refuses to read users/, /does not refuse to read users any more/, /does not refuse to write users any more/])
+    t.match(lines, [/refuses to read users/, /does not refuse to read users any more/, /does not refuse to make rows of new users any more/])
   })
 
   t.test('a table that changes under prepared statements fails none of them, on any connection of a stock pool', async t => {
@@ -468,18 +474,18 @@ t.test('the store', t => {
     await migrate({ pool, tables: defaultTableNames, clock: systemClock })
     const keys = [{ key: sessionKey(issuer, 'user_a'), issuer, subject: 'user_a' }]
     const store = storeOn(counted)
-    await store.write([observe(issuer, 'user_a', profile, 1_700_000_000_000, true)], null, deadline)
+    await store.write([profileUpdate(observe(issuer, 'user_a', profile, 1_700_000_000_000, true))], { syncedAtMs: null, creates: true }, deadline)
     await store.find(keys, deadline)
     const name = counted.statements.at(-1)!
 
     await pool.query('DEALLOCATE ALL')
     t.equal((await store.find(keys, deadline)).users.size, 1, 'not there (26000)')
     await store.find(keys, deadline)
-    const [named, unnamed, ...later] = counted.statements.slice(2)
+    const [named, unnamed, ...later] = counted.statements.slice(3)
     t.equal(named, name)
     t.match(unnamed, /^SELECT/)
     t.strictSame(later, [unnamed], 'not tried again')
-    t.equal(store.statements, 5)
+    t.equal(store.statements, 6)
 
     const other = poolOn(t, url, 1)
     await other.query(`PREPARE ${name} AS SELECT 1`)
@@ -690,7 +696,7 @@ t.test('the deadline of a load goes down to the pool with each statement, and th
   const sent: StatementConfig[] = []
   // Each is executed twice, as by a pool whose connection was cut before the answer came.
   const twice: PoolLike = {
-    connect: counted.connect,
+    connect: watched(counted, statement => { sent.push(statement) }).connect,
     query: async statement => {
       sent.push(statement)
       await counted.query(statement)

@@ -4,7 +4,9 @@ import pg from 'pg'
 import t from 'tap'
 import { migrate } from '../src/index.js'
 import { defaultTableNames } from '../src/table-names.js'
-import { deadlineIn, issuer, one, poolOn, pools, profile, providerOf, request, storeOn, syncOn } from './fixtures/on-postgres.js'
+import {
+  deadlineIn, issuer, one, poolOn, pools, profile, providerOf, request, storeOn, syncOn, watched
+} from './fixtures/on-postgres.js'
 
 const base = 1_700_000_000_000
 
@@ -34,7 +36,7 @@ t.test('every record tells where it was read last, without a statement more', as
   answers.set('user_a', base)
   counted.statements.length = 0
   t.match(await ask('user_a'), { kind: 'active', sync: 'performed', readMark }, 'written anew')
-  t.equal(counted.statements.length, 2)
+  t.equal(counted.statements.length, 3, 'to read, to lock, and to write')
   answers.set('user_a', base + 1000)
   t.match(await ask('user_a'), { sync: 'performed', readMark }, 'written again')
   t.match(await ask('user_a'), { sync: 'skipped', readMark }, 'in step, and noted')
@@ -53,28 +55,36 @@ t.test('every record tells where it was read last, without a statement more', as
   t.strictSame(await ask('user_b'), { kind: 'deleted', revision: 0, readMark }, 'without one')
 })
 
-t.test('what is read or written in a transaction that is left over says so', async t => {
+t.test('what is read in a transaction that is left over says so; nothing is written in one', async t => {
   const { pool, url } = await pools(t)
   await migrate({ pool })
   const readMark = await markOf(pool)
-  const writing = (mark: string): string => mark.replace(/(?: writing)? (\d+)$/, ' writing $1')
+  const writing = readMark.replace(/ (\d+)$/, ' writing $1')
   const fixed = readMark.replace('read-committed', 'repeatable-read')
   await pool.query("INSERT INTO users (issuer, clerk_user_id) VALUES ($1, 'user_old')", [issuer])
+  await pool.query('CREATE TABLE notes (n int)')
+  const leftOvers = [
+    ['BEGIN', readMark], ['BEGIN; INSERT INTO notes VALUES (1)', writing], ['BEGIN ISOLATION LEVEL REPEATABLE READ', fixed]
+  ] as const
+  let version = base
   for (const createUsers of [true, false]) {
-    for (const [begin, before] of [['BEGIN', readMark], ['BEGIN; CREATE TEMP TABLE before (n int)', writing(readMark)], ['BEGIN ISOLATION LEVEL REPEATABLE READ', fixed]] as const) {
+    for (const [begin, mark] of leftOvers) {
       const single = poolOn(t, url, 1)
-      const ask = async (subject: string, claims: Record<string, unknown> = {}): Promise<UserRecord> => await one(syncOn(single, { store: storeOn(single, undefined, { createUsers }) }), request(subject, claims), deadlineIn(t, 5000))
-      const known = createUsers ? 'user_new' : 'user_old'
-      await leftOver(single, begin)
-      t.match(await ask('user_old'), { kind: 'active', readMark: before }, `${begin}: read`)
-      await single.query('ROLLBACK')
-      await leftOver(single, begin)
-      t.match(await ask(known, { email: 'a@example.com', updated_at: base }), { sync: 'performed', readMark: before }, `${begin}: written`)
-      t.match(await ask(known, { email: 'a@example.com', updated_at: base }), { sync: 'skipped', readMark: writing(before) }, `${begin}: read behind the write`)
-      t.match(await ask(known, { email: 'b@example.com', updated_at: base + 1000 }), { sync: 'performed', readMark: writing(before) }, `${begin}: written behind it`)
-      await single.query('ROLLBACK')
+      const store = storeOn(single, undefined, { createUsers })
+      const ask = async (subject: string, claims: Record<string, unknown> = {}): Promise<UserRecord> => {
+        return await one(syncOn(single, { store }), request(subject, claims), deadlineIn(t, 5000))
+      }
+      for (const subject of ['user_old', ...createUsers ? [`user_${version}`] : []]) {
+        version += 1000
+        await leftOver(single, begin)
+        t.match(await ask('user_old'), { kind: 'active', readMark: mark }, `${begin}: read`)
+        t.match(await ask(subject, { updated_at: version }), { sync: 'performed', readMark }, `${begin}: written on another connection`)
+        const stored = 'SELECT FROM users WHERE clerk_user_id = $1 AND clerk_updated_at = $2'
+        t.equal((await pool.query(stored, [subject, new Date(version)])).rowCount, 1, 'and committed')
+      }
     }
   }
+  t.equal((await pool.query('SELECT FROM notes')).rowCount, 0, 'what the app left open is rolled back')
 })
 
 t.test('a record is marked by the statement that its data comes from, not by those beside it', async t => {
@@ -87,14 +97,15 @@ t.test('a record is marked by the statement that its data comes from, not by tho
   const elsewhere = await markOf(far)
   t.not(elsewhere, here)
   t.equal(elsewhere.replace(/\d+$/, ''), here.replace(/\d+$/, ''), 'the relation differs, and nothing else')
-  /** Sends finds to one pool and writes to another, as a pooler that balances reads does. */
+  /** Sends finds to one pool and transactions to another, as a pooler that balances reads does. */
   const divided = (finds: pg.Pool, writes: pg.Pool): PoolLike => ({
-    query: async (statement: StatementConfig) => await ((/_(?:upsert|update|touch)_/.test(statement.name ?? '') ? writes : finds) as PoolLike).query(statement),
-    connect: async () => await (finds as PoolLike).connect()
+    query: async (statement: StatementConfig) => await (finds as PoolLike).query(statement),
+    connect: async () => await (writes as PoolLike).connect()
   })
   const ask = async (pool: PoolLike, version: number): Promise<UserRecord> => await one(syncOn(pool), request('user_a', { email: 'a@example.com', updated_at: version }), deadlineIn(t, 5000))
   t.match(await ask(divided(far, pool), base), { sync: 'performed', readMark: here }, 'found nowhere, written here')
   t.match(await ask(divided(pool, far), base), { sync: 'skipped', readMark: here }, 'found here')
+  await pool.query('INSERT INTO tenant.users SELECT * FROM public.users')
   t.match(await ask(divided(pool, far), base + 1000), { sync: 'performed', readMark: elsewhere }, 'written elsewhere')
   const away = syncOn(pool, { store: Object.assign(storeOn(pool), { write: async () => { throw new SourceUnavailable('away') } }) })
   t.match(await one(away, request('user_a', { updated_at: base + 2000 }), deadlineIn(t, 5000)), { sync: 'failed', readMark: here }, 'found here, and could not be written')
@@ -105,19 +116,18 @@ t.test('the mark is computed once for a statement, whatever it reads or writes',
     const { pool } = await pools(t)
     await migrate({ pool })
     const asked = new Map<string, StatementConfig>()
-    const watched: PoolLike = {
-      query: async (statement: StatementConfig) => { asked.set(/find|upsert|update|facts/.exec(statement.name ?? '')?.[0] ?? '', statement); return await (pool as PoolLike).query(statement) },
-      connect: async () => await (pool as PoolLike).connect()
-    }
+    const seen = watched(pool, statement => { asked.set(/^smart_sync_(find|upsert|update|facts)_[0-9a-f]+$/.exec(statement.name ?? '')?.[1] ?? '', statement) })
     await pool.query("INSERT INTO users (issuer, clerk_user_id) SELECT $1, 'user_' || n FROM generate_series(1, 500) AS n", [issuer])
-    const sync = syncOn(watched, { store: storeOn(watched, undefined, table) })
+    const sync = syncOn(seen, { store: storeOn(seen, undefined, table) })
+    const fresh = Array.from({ length: 150 }, (_, n) => request(`new_${n}`))
+    if (!('createUsers' in table)) await Promise.all(sync.load(fresh, deadlineIn(t, 5000)))
     const batch = Array.from({ length: 150 }, (_, n) => request(`user_${n + 1}`, { given_name: 'Ada', updated_at: base }))
     await Promise.all(sync.load(batch, deadlineIn(t, 5000)))
-    const write = 'createUsers' in table ? 'update' : 'upsert'
     interface Node { readonly Output?: readonly string[], readonly 'Actual Loops': number, readonly 'Actual Rows': number, readonly Plans?: readonly Node[] }
     const every = (node: Node): Node[] => [node, ...(node.Plans ?? []).flatMap(every)]
     await pool.query('UPDATE users SET clerk_updated_at = NULL')
-    for (const which of ['find', write]) {
+    await pool.query("DELETE FROM users WHERE clerk_user_id LIKE 'new%'")
+    for (const which of ['find', 'update', ...'createUsers' in table ? [] : ['upsert']]) {
       const { text, values } = asked.get(which)!
       const { rows } = await pool.query({ text: `EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON) ${text}`, values: values! })
       const nodes = every(rows[0]['QUERY PLAN'][0].Plan)

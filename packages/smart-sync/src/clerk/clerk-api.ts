@@ -1,68 +1,100 @@
 import type { Clock, Deadline } from '@orientor/session-contract/core'
 import { errors } from '../errors.js'
+import type { LookUpPriority } from '../identity-provider.js'
+import { defaultQuota } from './default-quota.js'
+import { RequestQuota, type RequestPermit } from './request-quota.js'
+import { retryAfterMsOf } from './retry-after.js'
+import { withoutSecret } from './without-secret.js'
 
-/** What the calls need. */
+/** Options of ClerkApi. */
 export interface ClerkApiOptions {
   readonly secretKey: string
   /** Base of the Backend API, with or without `/v1`. */
   readonly apiUrl: string
+  /** The most requests in any window of time. Default is four fifths of what Clerk takes for this kind of key. */
+  readonly quota?: ClerkQuota | undefined
   readonly fetch: typeof fetch
   readonly clock: Clock
 }
 
-/** What came of a call. */
+/** The most requests to Clerk's Backend API in any window of time. */
+export interface ClerkQuota {
+  /** Requests per window, from 1 to 100000. Default is 800, and 80 for a development key (`sk_test_…`). */
+  readonly maxRequests?: number | undefined
+  /** Length of the window, in milliseconds. Default is 10000. */
+  readonly windowMs?: number | undefined
+}
+
+/** The result of a call. */
 export type ClerkApiResult =
   | { readonly kind: 'answered', readonly body: unknown }
   | { readonly kind: 'failed', readonly error: Error, readonly retryAfterMs?: number }
 
 /** The version of the API whose shapes are read here. */
 const apiVersion = '2026-05-12'
-/** Longest answer that is read. A hundred users are about half a megabyte. */
+/** Longest answer that is read, unpacked. A hundred users are about half a megabyte. */
 const maxAnswerBytes = 8 * 1024 * 1024
 const defaultRetryAfterMs = 1000
-const longestRetryAfterMs = 60_000
 
 /** The Backend API of Clerk, as far as a sync needs it. */
 export class ClerkApi {
   readonly #options: ClerkApiOptions
-  #pausedUntilMs = -Infinity
+  readonly #quota: RequestQuota
 
   constructor (options: ClerkApiOptions) {
+    const { maxRequests, windowMs } = defaultQuota(options.secretKey)
     this.#options = options
+    this.#quota = new RequestQuota({
+      maxRequests: options.quota?.maxRequests ?? maxRequests,
+      windowMs: options.quota?.windowMs ?? windowMs,
+      clock: options.clock
+    })
   }
 
   /**
    * `GET /v1/users` for up to 100 ids. Ids that Clerk does not know are missing from the list that it answers.
-   * After a 429 nothing is sent until its `Retry-After` has passed (at most a minute): Clerk would refuse it anyway.
+   * Within the quota, and after a 429 never before its `Retry-After` (at most an hour): Clerk would refuse it anyway.
    *
    * @param ids - each begins with `user_`: in front of an id, `-` would mean everybody else
    */
-  async listUsers (ids: readonly string[], deadline: Deadline): Promise<ClerkApiResult> {
-    const { clock } = this.#options
-    const pauseMs = this.#pausedUntilMs - clock.monotonic()
-    if (pauseMs > 0) return failed('it asked for a pause', Math.ceil(pauseMs))
+  async listUsers (
+    ids: readonly string[], deadline: Deadline, priority: LookUpPriority = 'interactive'
+  ): Promise<ClerkApiResult> {
+    const answer = await this.#quota.acquire(priority, deadline)
+    if (answer.kind === 'refused') {
+      const isPaused = answer.reason === 'paused'
+      return failed(isPaused ? 'it asked for a pause' : 'the quota of requests is used up', answer.retryAfterMs)
+    }
+    // Without `limit` the answer would hold ten users.
     const query = new URLSearchParams({ limit: '100' })
     for (const id of ids) query.append('user_id', id)
     try {
-      return await this.#get(`/users?${query.toString()}`, deadline)
-    } catch (cause) {
-      return { ...failed('it could not be reached, or broke off', defaultRetryAfterMs, cause) }
+      return await this.#get(`/users?${query.toString()}`, deadline, answer.permit)
+    } catch (thrown) {
+      const cause = withoutSecret(thrown, this.#options.secretKey)
+      return failed('it could not be reached, or broke off', defaultRetryAfterMs, cause)
     }
   }
 
-  async #get (path: string, { signal }: Deadline): Promise<ClerkApiResult> {
+  async #get (path: string, { signal }: Deadline, permit: RequestPermit): Promise<ClerkApiResult> {
     const { fetch, apiUrl, secretKey, clock } = this.#options
     const response = await fetch(`${apiUrl.replace(/(?:\/v1)?\/*$/, '')}/v1${path}`, {
       headers: { authorization: `Bearer ${secretKey}`, accept: 'application/json', 'clerk-api-version': apiVersion },
+      // The secret key must not travel anywhere else.
       redirect: 'error',
       signal
     })
+    const { status } = response
+    const saidMs = retryAfterMsOf(response.headers, clock.now())
+    const retryAfterMs = saidMs ?? defaultRetryAfterMs
+    if (status === 429 || (status === 503 && saidMs !== null)) permit.throttled(retryAfterMs)
+    else if (status < 500) permit.accepted()
     if (response.ok) return await read(response)
-    await response.body?.cancel()
-    const retryAfterMs = retryAfterOf(response)
-    if (response.status === 429) this.#pausedUntilMs = clock.monotonic() + retryAfterMs
-    if (response.status < 500 && response.status !== 429 && response.status !== 408) return { kind: 'failed', error: new errors.ProviderRefused(String(response.status)) }
-    return failed(`it answered with status ${response.status}`, retryAfterMs)
+    response.body?.cancel().catch(() => {})
+    if (status < 500 && status !== 429 && status !== 408) {
+      return { kind: 'failed', error: new errors.ProviderRefused(String(status)) }
+    }
+    return failed(`it answered with status ${status}`, retryAfterMs)
   }
 }
 
@@ -82,14 +114,7 @@ async function read (response: Response): Promise<ClerkApiResult> {
   }
 }
 
-/** Whole seconds, as Clerk sends them. */
-function retryAfterOf (response: Response): number {
-  const text = response.headers.get('retry-after') ?? ''
-  if (!/^\d{1,6}$/.test(text)) return defaultRetryAfterMs
-  return Math.min(longestRetryAfterMs, Math.max(defaultRetryAfterMs, Number(text) * 1000))
-}
-
-function failed (why: string, retryAfterMs: number, cause?: unknown): ClerkApiResult {
+function failed (why: string, retryAfterMs: number, cause?: Error): ClerkApiResult {
   const error = new errors.ProviderUnavailable(why)
   return { kind: 'failed', error: cause === undefined ? error : Object.assign(error, { cause }), retryAfterMs }
 }

@@ -44,3 +44,13 @@ export function writtenSubject ({ tables, subject }: UsersTable): string {
 export function keyList (table: UsersTable): string {
   return keyColumns(table).map(quotedName).join(', ')
 }
+
+/** SQL for the key of the row called `row` as the columns `key_0` and on, by which a list of rows names it. */
+export function keyNamed (table: UsersTable, row: string): string {
+  return keyColumns(table).map((column, place) => `${row}.${quotedName(column)} AS key_${place}`).join(', ')
+}
+
+/** SQL for whether the row called `row` is the one that the list called `list` names by keyNamed(). */
+export function isNamedBy (table: UsersTable, row: string, list: string): string {
+  return keyColumns(table).map((column, place) => `${row}.${quotedName(column)} = ${list}.key_${place}`).join(' AND ')
+}

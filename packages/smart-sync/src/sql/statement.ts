@@ -4,6 +4,8 @@ import { createHash } from 'node:crypto'
 export interface Statement {
   readonly name: string
   readonly text: string
+  /** Whether it is sent in a transaction of its own, and how that begins. Left out: it is sent as it is. */
+  readonly transaction?: 'plain' | 'creation'
 }
 
 /**

@@ -1,0 +1,3 @@
+export {
+  identityProviderConformance, type DirectoryUser, type ProviderCase, type ProviderHarness
+} from './identity-provider-conformance.js'

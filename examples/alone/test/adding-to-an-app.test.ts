@@ -6,7 +6,7 @@ import { sessionCache } from '@orientor/session-cache'
 import { outboxSql, postgresBus, tableSource } from '@orientor/session-cache/postgres'
 import { createIdentity, requireSessionUser, sessionHub, sessionKey, startDeadline, systemClock, type PoolLike, type UserRecord, type UserSource } from '@orientor/session-contract'
 import { smartSync, type SmartSyncOptions } from '@orientor/smart-sync'
-import { migrate } from '@orientor/smart-sync/core'
+import { migrate, observe, sessionEnded, userDeleted, type ObservedProfile } from '@orientor/smart-sync/core'
 import { testDatabase, until } from '@orientor/test-kit'
 import Fastify, { type FastifyInstance } from 'fastify'
 import pg from 'pg'
@@ -231,6 +231,25 @@ async function served (t: Test, pool: PoolLike, options: SmartSyncOptions, users
   }
 }
 
+/** Stores one observation of each kind, and one that the table refuses. */
+async function stored (t: Test, admin: pg.Pool, pool: pg.Pool, deletionPolicy: 'deactivate' | 'delete'): Promise<void> {
+  await admin.query("ALTER TABLE users ADD CHECK (first_name <> 'Poison')")
+  const app = Fastify()
+  t.teardown(async () => { await app.close() })
+  await app.register(smartSync, { pool, migrate: false, deletionPolicy })
+  await app.ready()
+  const issuer = 'https://id.example.com'
+  const profile = (firstName: string): ObservedProfile => ({ email: null, firstName, lastName: null, blocked: false, data: null })
+  const outcomes = await app.smartSync.apply([
+    observe(issuer, 'new', profile('Ada'), 1_700_000_000_000, true),
+    sessionEnded(issuer, 'new', 'sess_1', Date.now() + 60_000),
+    observe(issuer, 'poison', profile('Poison'), 1_700_000_000_000, true),
+    userDeleted(issuer, 'known')
+  ])
+  const kinds = outcomes.map(({ kind }) => kind).join(' ')
+  if (kinds !== 'created created dead_lettered tombstoned') throw new Error(kinds)
+}
+
 const synced = "INSERT INTO users (issuer, clerk_user_id, last_clerk_sync) VALUES ('https://id.example.com', 'known', now())"
 
 /** What each row of the table of rights is tried by: how the owner prepares the database, and what the role does. */
@@ -268,6 +287,14 @@ const features: Readonly<Record<string, readonly [prepare: (account: Account) =>
       await migrate({ pool })
       await served(t, pool, {}, { known: 'performed', new: 'performed' })
     }
+  ],
+  'smart-sync with webhooks, or `apply()`, `migrate: false`': [
+    async ({ admin }) => { await migrate({ pool: admin }); await admin.query(synced) },
+    (t, { admin, pool }) => stored(t, admin, pool, 'deactivate')
+  ],
+  'the same with `deletionPolicy: \'delete\'`': [
+    async ({ admin }) => { await migrate({ pool: admin }); await admin.query(synced) },
+    (t, { admin, pool }) => stored(t, admin, pool, 'delete')
   ],
   'smart-sync, making the tables': [async () => {}, (t, { pool }) => served(t, pool, {}, { new: 'performed' })],
   'smart-sync, completing a table': [

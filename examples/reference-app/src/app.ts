@@ -11,6 +11,7 @@ import type { Config, ProviderConfig } from './config.js'
 import { docsPage } from './docs-page.js'
 import { readableReplies } from './readable-replies.js'
 import { bareRoute, sessionRoutes } from './session-routes.js'
+import { webhookPath } from './webhook-path.js'
 
 /** A configuration that leaves nothing to be started. */
 export interface Settings extends Config {
@@ -40,9 +41,11 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     // Any order will do: the plugins find one another when the server becomes ready.
     const bell = bellUrl === null ? {} : { bell: bellAt(bellUrl) }
     scope.register(sessionCache, { ...given(cache), bus: postgresBus({ ...given(settings.bus), ...bell }) })
+    const { issuer, apiUrl, secretKey, webhookSecrets: secrets, instanceId } = provider
     scope.register(smartSync, given({
       forceSyncAfterMs: settings.forceSyncAfterMs,
-      clerk: provider.secretKey === undefined ? undefined : given({ secretKey: provider.secretKey, apiUrl: provider.apiUrl, issuer: provider.issuer })
+      clerk: secretKey === undefined ? undefined : given({ secretKey, apiUrl, issuer }),
+      webhooks: secrets === undefined ? undefined : given({ secrets, issuer, instanceId, path: webhookPath })
     }))
     scope.register(sessionIdentity, given({
       issuer: provider.issuer, jwksUrl: provider.jwksUrl, audience: provider.audience, authorizedParties: provider.authorizedParties, algorithms: provider.algorithms

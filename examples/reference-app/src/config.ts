@@ -1,4 +1,4 @@
-import { notYet, received, retired, variables, type Values, type VariableName } from './variables.js'
+import { received, retired, variables, type Values, type VariableName } from './variables.js'
 
 /** What the app is told by its environment. Deep-frozen; undefined means "the default of the plugin". */
 export interface Config {
@@ -40,6 +40,10 @@ export interface ProviderConfig {
   readonly apiUrl: string | undefined
   /** undefined: profiles come from the claims of the tokens. */
   readonly secretKey: string | undefined
+  /** undefined: webhooks are not taken. */
+  readonly webhookSecrets: readonly string[] | undefined
+  /** The only instance of Clerk whose webhooks are taken. */
+  readonly instanceId: string | undefined
 }
 
 /** The environment breaks rules; the message names every one that is broken. */
@@ -59,7 +63,16 @@ const poolVariables: readonly string[] = [
   'RAILWAY_POOL_SIZE', 'RAILWAY_MAX_OVERFLOW', 'RAILWAY_POOL_TIMEOUT', 'PRODUCTION_POOL_SIZE', 'PRODUCTION_MAX_OVERFLOW',
   'PRODUCTION_POOL_RECYCLE', 'DEV_POOL_SIZE', 'DEV_MAX_OVERFLOW', 'DEV_ECHO_SQL', ...placeVariables
 ]
-const providerVariables: readonly VariableName[] = ['JWKS_URL', 'AUDIENCE', 'AUTHORIZED_PARTIES', 'ALGORITHMS', 'CLERK_API_URL', 'CLERK_SECRET_KEY']
+const providerVariables: readonly VariableName[] = [
+  'JWKS_URL', 'AUDIENCE', 'AUTHORIZED_PARTIES', 'ALGORITHMS',
+  'CLERK_API_URL', 'CLERK_SECRET_KEY', 'CLERK_WEBHOOK_SECRETS', 'CLERK_INSTANCE_ID'
+]
+
+/** Variables that have no effect without another one, and why. */
+const needs: ReadonlyArray<readonly [name: VariableName, needed: VariableName, why: string]> = [
+  ['CLERK_API_URL', 'CLERK_SECRET_KEY', 'the API answers to its key only'],
+  ['CLERK_INSTANCE_ID', 'CLERK_WEBHOOK_SECRETS', 'it says whose webhooks are taken']
+]
 
 /**
  * Reads the environment.
@@ -68,9 +81,6 @@ const providerVariables: readonly VariableName[] = ['JWKS_URL', 'AUDIENCE', 'AUT
  */
 export function readConfig (environment: Readonly<Record<string, string | undefined>>): Config {
   const problems: string[] = []
-  for (const [name, why] of Object.entries(notYet)) {
-    if (environment[name] !== undefined) problems.push(`${name} is not supported yet: ${why}. Remove it.`)
-  }
   for (const [name, instead] of Object.entries(retired)) {
     if (environment[name] !== undefined) problems.push(`${name} is not read any more: ${instead}. Remove it.`)
   }
@@ -79,8 +89,12 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
     for (const name of providerVariables) {
       if (environment[name] !== undefined) problems.push(`${name} is set but ISSUER is not: without ISSUER the app starts its own simulated provider. Set ISSUER too, or remove ${name}.`)
     }
-  } else if (environment['CLERK_API_URL'] !== undefined && environment['CLERK_SECRET_KEY'] === undefined) {
-    problems.push(`CLERK_API_URL is set but CLERK_SECRET_KEY is not: the API answers to its key only. Write for example CLERK_SECRET_KEY=${variables.CLERK_SECRET_KEY.example}, or remove CLERK_API_URL.`)
+  } else {
+    for (const [name, needed, why] of needs) {
+      if (environment[name] === undefined || environment[needed] !== undefined) continue
+      const mend = `Write for example ${needed}=${variables[needed].example}, or remove ${name}.`
+      problems.push(`${name} is set but ${needed} is not: ${why}. ${mend}`)
+    }
   }
   if (problems.length > 0) throw new ConfigError(problems)
 
@@ -103,7 +117,9 @@ export function readConfig (environment: Readonly<Record<string, string | undefi
         authorizedParties: values.AUTHORIZED_PARTIES,
         algorithms: values.ALGORITHMS,
         apiUrl: values.CLERK_API_URL,
-        secretKey: values.CLERK_SECRET_KEY
+        secretKey: values.CLERK_SECRET_KEY,
+        webhookSecrets: values.CLERK_WEBHOOK_SECRETS,
+        instanceId: values.CLERK_INSTANCE_ID
       }),
     cache: Object.freeze({
       expireAfterMs: values.SESSION_EXPIRE_AFTER_MS,

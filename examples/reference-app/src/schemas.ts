@@ -52,6 +52,36 @@ export const sessionAnswer = {
   properties: { user, outcome }
 } as const
 
+/** A webhook of Clerk, and what becomes of it. */
+export const webhookSchema = {
+  summary: 'Webhooks of Clerk, which keep the row of a user in step; each signed with a secret of CLERK_WEBHOOK_SECRETS',
+  security: [{ webhook: [] }],
+  body: {
+    type: 'object',
+    required: ['type', 'data'],
+    properties: { type: { type: 'string' }, data: { type: 'object', additionalProperties: true } },
+    additionalProperties: true
+  },
+  response: {
+    200: {
+      description: 'It is stored.',
+      type: 'object',
+      required: ['outcome'],
+      properties: {
+        outcome: {
+          type: 'string',
+          enum: ['created', 'updated', 'unchanged', 'outdated', 'tombstoned', 'unknown', 'dead_lettered']
+        }
+      }
+    },
+    204: { description: 'Nothing of it is stored here.', type: 'null' },
+    400: problem('It is not signed with a secret of this app, not of now, or of another instance.'),
+    413: problem('It is too long.'),
+    415: problem('It is not JSON.'),
+    503: problem('It could not be stored; its sender is to send it again (header retry-after).')
+  }
+} as const
+
 /** Where nobody need be signed in. */
 export const publicAnswer = {
   type: 'object',

@@ -3,7 +3,8 @@ import { buildApp } from './app.js'
 import type { Config } from './config.js'
 import { startDemoProvider, type DemoProvider } from './demo-provider.js'
 import { drain } from './drain.js'
-import { checkoutRoot, dataFolder, startEmbeddedDatabase } from './embedded-database.js'
+import { checkoutRoot, dataFolder, startEmbeddedDatabase, type EmbeddedDatabase } from './embedded-database.js'
+import { webhookPath } from './webhook-path.js'
 
 const drainedWithinMs = 500
 
@@ -14,6 +15,12 @@ export interface Service {
   /** null when the configuration names a provider. */
   readonly demo: DemoProvider | null
   readonly adminKey: string | null
+  /** The embedded database: where it listens, and where its data is; null when the configuration names another. */
+  readonly database: Pick<EmbeddedDatabase, 'url' | 'folder'> | null
+  /** Whether the simulator tells the app of changes by webhooks. */
+  readonly hasWebhooks: boolean
+  /** Whether the demo user was deleted in an earlier run, which the database remembers. */
+  readonly isDemoUserGone: boolean
   /** Answers the requests in flight, then stops everything. */
   close (): Promise<void>
 }
@@ -29,11 +36,10 @@ export async function startService (config: Config): Promise<Service> {
     for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) await closer()
   }
   try {
-    let { databaseUrl } = config
-    if (databaseUrl === null) {
-      const database = await startEmbeddedDatabase(dataFolder(checkoutRoot(import.meta.dirname)))
-      closers.push(() => database.stop())
-      databaseUrl = database.url
+    let database: EmbeddedDatabase | null = null
+    if (config.databaseUrl === null) {
+      database = await startEmbeddedDatabase(dataFolder(checkoutRoot(import.meta.dirname)))
+      closers.push(() => database!.stop())
     }
     let demo: DemoProvider | null = null
     if (config.provider === null) {
@@ -44,7 +50,7 @@ export async function startService (config: Config): Promise<Service> {
     const adminKey = config.adminKey ?? (isDemo ? randomBytes(16).toString('hex') : null)
     const app = await buildApp({
       ...config,
-      databaseUrl,
+      databaseUrl: config.databaseUrl ?? database!.url,
       provider: config.provider ?? demo!.provider,
       adminKey,
       isDemo,
@@ -53,11 +59,19 @@ export async function startService (config: Config): Promise<Service> {
     closers.push(() => app.close())
     const url = await listen(app, config)
     closers.push(() => drain(app.server, drainedWithinMs))
-    return { url, demo, adminKey, close }
+    const hasWebhooks = demo !== null && await demo.sendWebhooksTo(`${url}${webhookPath}`)
+    const isDemoUserGone = demo !== null && await isRefused(app, demo.token)
+    return { url, demo, adminKey, database, hasWebhooks, isDemoUserGone, close }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+/** Whether the app knows nobody by a token that was made a moment ago. */
+async function isRefused (app: Awaited<ReturnType<typeof buildApp>>, token: string): Promise<boolean> {
+  const { statusCode } = await app.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
+  return statusCode === 401
 }
 
 async function listen (app: Awaited<ReturnType<typeof buildApp>>, { host, port }: Config): Promise<string> {

@@ -1,5 +1,6 @@
 import { describe, maxDelayMs, oneOf, rule, type OptionRule } from '@orientor/session-contract/core'
 import { asymmetricAlgorithms } from '@orientor/session-identity/core'
+import { isWebhookSecret } from '@orientor/smart-sync/core'
 
 /** One variable of the environment: what it must be, and a line to write. */
 export interface Variable<T> {
@@ -38,6 +39,8 @@ export const variables = {
   ALGORITHMS: variable(list('algorithms', text => asymmetricAlgorithms.find(known => known === text)), 'RS256,ES256'),
   CLERK_API_URL: variable(webUrl('without /v1', path => !/\/v1\/?$/.test(path)), 'https://api.clerk.com'),
   CLERK_SECRET_KEY: variable(rule('a secret key of Clerk, which begins with "sk_"', matching(/^sk_\S+$/), { secret: true }), 'sk_live_…'),
+  CLERK_WEBHOOK_SECRETS: variable(webhookSecrets(), 'whsec_…'),
+  CLERK_INSTANCE_ID: variable(rule('the id of an instance of Clerk: "ins_", letters, digits', matching(/^ins_\w+$/)), 'ins_…'),
 
   MAX_STALENESS_MS: variable(milliseconds(), '5000'),
   POLL_INTERVAL_MS: variable(milliseconds(20), '200'),
@@ -51,11 +54,6 @@ export const variables = {
 
   ADMIN_KEY: variable(rule('at least 32 visible ASCII characters', matching(/^[\x21-\x7e]{32,}$/), { secret: true }), 'the output of "openssl rand -hex 24"')
 } as const satisfies Record<string, Variable<unknown>>
-
-/** Variables whose feature is not there yet. They are refused: a bound that is set and not kept would be a lie. */
-export const notYet = {
-  CLERK_WEBHOOK_SECRETS: 'webhooks are not received'
-} as const satisfies Record<string, string>
 
 /**
  * Variables that earlier versions read. They are refused: a setting that has no effect any more would be overlooked.
@@ -98,6 +96,12 @@ function list<T extends string> (what: string, accept: (input: unknown) => T | u
     const items = input.split(',').map(item => accept(item.trim()))
     return items.every(item => item !== undefined) ? items : undefined
   })
+}
+
+function webhookSecrets (): OptionRule<readonly string[]> {
+  const what = 'signing secrets of webhooks, each "whsec_" and base64 of at least 24 bytes'
+  const { must, accept } = list(what, input => isWebhookSecret(input) ? input : undefined)
+  return rule(must, accept, { secret: true })
 }
 
 function postgresUrl (): OptionRule<string> {

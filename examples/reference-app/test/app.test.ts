@@ -5,6 +5,8 @@ import { poolTuning } from '@orientor/pool-tuning'
 import { sessionCache } from '@orientor/session-cache'
 import { sessionIdentity } from '@orientor/session-identity'
 import { smartSync } from '@orientor/smart-sync'
+import { startDemoProvider } from '../src/demo-provider.js'
+import { welcome } from '../src/welcome.js'
 
 t.test('An option that is misspelt or of the wrong type stops the registration, with the option, the rule and what was received', async t => {
   const database = 'postgres://127.0.0.1:1/none'
@@ -26,4 +28,20 @@ t.test('An option that is misspelt or of the wrong type stops the registration, 
     await t.rejects(async () => { await app.ready() }, { message: new RegExp(`${name}.*${message.source}`) }, `${name} ${JSON.stringify(options)}`)
     await app.close()
   }
+})
+
+t.test('A change at the simulator is only shown where its webhooks reach the app', async t => {
+  const demo = await startDemoProvider()
+  t.teardown(() => demo.stop())
+  t.equal(await demo.sendWebhooksTo('http://192.0.2.1:3000/webhooks/clerk'), false)
+  t.equal(await demo.sendWebhooksTo('http://127.0.0.1:1/webhooks/clerk'), true, 'an app that does not answer yet is told later')
+  const database = { url: 'postgres://127.0.0.1:5432/orientor', folder: '/data' }
+  const told = { url: 'http://192.0.2.1:3000', demo, adminKey: 'key', database, isDemoUserGone: false }
+  t.notMatch(welcome({ ...told, hasWebhooks: false }), /webhook|PATCH/)
+  t.match(welcome({ ...told, hasWebhooks: true }), `ADA=${demo.userUrl}\n  JSON=content-type:application/json\n  curl -so /dev/null -X PATCH $ADA `)
+  t.match(welcome({ ...told, hasWebhooks: true }), database.url)
+  t.notMatch(welcome({ ...told, hasWebhooks: true }), /deleted/)
+  t.match(welcome({ ...told, hasWebhooks: true, isDemoUserGone: true }), /stays deleted: \/me answers 401\.\nTo begin anew, stop the app, remove \/data,/)
+  t.match(welcome({ ...told, database: null, hasWebhooks: true, isDemoUserGone: true }), /remove the user from the tables/)
+  t.equal(welcome({ ...told, demo: null, hasWebhooks: false }), '', 'a configured app says nothing')
 })

@@ -87,6 +87,68 @@ t.test('Two processes that start at once share one database', async t => {
   t.equal(new Set(answers.map(({ body }) => (JSON.parse(body) as Me).user.userId)).size, 1)
 })
 
+t.test('What Clerk tells one process by webhook is in the row, and on every process', async t => {
+  const world = await newWorld(t)
+  const urls = await Promise.all([launch(t, world.environment).url, launch(t, world.environment).url])
+  const { simulator } = world.clerk
+  await simulator.addWebhookEndpoint({ url: `${urls[0]}/webhooks/clerk` })
+  const ask = async (authorization: string): Promise<Array<{ status: number, firstName?: string | null }>> => {
+    return await Promise.all(urls.map(async url => {
+      const { status, body } = await request(`${url}/me`, { authorization }, agent)
+      return status === 200 ? { status, firstName: (JSON.parse(body) as Me).user.firstName } : { status }
+    }))
+  }
+  const served = { status: 200, firstName: 'Grace' }
+  /** Waits until both processes answer so, and checks that the sender was told of a commit. */
+  const untilBoth = async (what: string, authorization: string, answer: typeof served | { status: number }): Promise<void> => {
+    const statuses = (await simulator.deliveries()).map(({ status }) => status)
+    t.ok(statuses.length > 0 && statuses.every(status => status === 200), `${what}: ${statuses.join()}`)
+    let last: unknown
+    await until(what, async () => {
+      last = await ask(authorization)
+      return JSON.stringify(last) === JSON.stringify([answer, answer])
+    }, 10_000).catch(() => {})
+    t.strictSame(last, [answer, answer], what)
+  }
+  const signIn = async (userId: string): Promise<{ readonly sessionId: string, readonly authorization: string }> => {
+    const { id: sessionId } = await simulator.createSession(userId)
+    const token = await simulator.mintToken({ userId, sessionId, lifetimeSeconds: 3600 })
+    return { sessionId, authorization: `Bearer ${token}` }
+  }
+
+  const { id } = await simulator.createUser({ firstName: 'Ada', email: 'ada@example.com' })
+  await simulator.deliveries()
+  const rows = await world.sql('SELECT clerk_user_id, first_name FROM users')
+  t.strictSame(rows, [{ clerk_user_id: id, first_name: 'Ada' }], 'before the first visit')
+  const [phone, laptop] = [await signIn(id), await signIn(id)]
+  await untilBoth('both know the user', phone.authorization, { status: 200, firstName: 'Ada' })
+
+  await simulator.updateUser(id, { firstName: 'Grace' })
+  await untilBoth('a change', phone.authorization, served)
+  t.strictSame(await world.sql('SELECT first_name FROM users'), [{ first_name: 'Grace' }])
+
+  await simulator.signOut({ userId: id, sessionId: phone.sessionId })
+  await untilBoth('a session that ended', phone.authorization, { status: 401 })
+  t.strictSame(await ask(laptop.authorization), [served, served], 'another session goes on')
+
+  await simulator.banUser(id)
+  await simulator.unbanUser(id)
+  const back = await signIn(id)
+  await untilBoth('no ban any more, and a new session', back.authorization, served)
+  await simulator.banUser(id)
+  await untilBoth('a ban', back.authorization, { status: 403 })
+
+  await simulator.unbanUser(id)
+  const last = await signIn(id)
+  await untilBoth('and none', last.authorization, served)
+  await simulator.deleteUser(id)
+  await untilBoth('a deletion', last.authorization, { status: 401 })
+  const { messageId } = (await simulator.deliveries()).find(({ type }) => type === 'user.created')!
+  t.match(await simulator.redeliver(messageId), { status: 200 })
+  t.match(await world.sql('SELECT is_active, deleted_at FROM users'), [{ is_active: true, deleted_at: Date }], 'for good')
+  t.strictSame(await ask(last.authorization), [{ status: 401 }, { status: 401 }])
+})
+
 t.test('Bad credentials are refused with what is wrong, change nothing, and are never repeated in the answer', async t => {
   const world = await newWorld(t)
   const url = await launch(t, world.environment).url
@@ -149,10 +211,13 @@ t.test('/docs is a page with every route that loads nothing from elsewhere', asy
 
   const docs = await (await fetch(`${url}/docs/json`)).json() as { openapi: string, paths: Record<string, Record<string, { security?: object[], responses: Record<string, unknown> }>> }
   t.equal(docs.openapi, '3.1.0')
-  t.strictSame(Object.keys(docs.paths).sort(), ['/bare', '/database/health', '/database/invalidate-user-cache', '/database/performance', '/me', '/me/fresh', '/public'])
+  t.strictSame(Object.keys(docs.paths).sort(), ['/bare', '/database/health', '/database/invalidate-user-cache', '/database/performance', '/me', '/me/fresh', '/public', '/webhooks/clerk'])
   t.strictSame(Object.keys(docs.paths['/me']!['get']!.responses), ['200', '400', '401', '403', '503'])
   t.strictSame(docs.paths['/me']!['get']!.security, [{ session: [] }])
   t.strictSame(docs.paths['/database/health']!['get']!.security, [{ adminKey: [] }], 'what to send is known to the page')
+  const webhook = docs.paths['/webhooks/clerk']!['post']!
+  t.strictSame(webhook.security, [{ webhook: [] }])
+  t.strictSame(Object.keys(webhook.responses), ['200', '204', '400', '413', '415', '503'])
 })
 
 t.test('The admin routes need the key, and are not there without one', async t => {

@@ -24,7 +24,8 @@ try {
   console.log(`${machine()}\n${userCount} users (Zipf ${exponent.toFixed(1)}), ${concurrency} at once: the first ${authentications.toLocaleString('en')} authentications (rows exist, memory is empty), then ${seconds} s\n`)
   const server = await startPostgres({ parameters: { shared_preload_libraries: 'pg_stat_statements' } })
   closers.push(() => server.stop())
-  const clerk = await clerkSimulator()
+  // Of a production instance: smart-sync sends a development key less.
+  const clerk = await clerkSimulator({ secretKey: 'sk_live_benchmark' })
   closers.push(() => clerk.close())
   await clerk.listen({ host: '127.0.0.1', port: 0 })
   const databases = { stack: await server.createDatabase('stack'), baseline: await server.createDatabase('baseline') }

@@ -20,6 +20,17 @@ t.test('bench:propagation runs, and closes with one JSON object of all its figur
   t.ok(result.polls['p50Ms']! < 1000, `announced, not expired: ${result.polls['p50Ms']} ms`)
 })
 
+t.test('bench:propagation -- --webhook changes users at the provider, and shows them on every instance', async t => {
+  const { status, stdout, stderr } = run('--json', '--changes', '10', '--webhook')
+  t.equal(status, 0, stderr)
+  const result = JSON.parse(stdout.trim().split('\n').at(-1)!) as { readonly webhook: Record<string, number> }
+  t.strictSame(Object.keys(result).sort(), ['changes', 'instances', 'pollIntervalMs', 'webhook'])
+  const { p50Ms = 0, p99Ms = 0, maxMs = 0 } = result.webhook
+  t.ok(p50Ms > 0 && p50Ms <= p99Ms && p99Ms <= maxMs)
+  for (const name of ['a', 'b', 'c']) t.match(stdout, new RegExp(`^webhook, ${name} +\\d`, 'm'))
+  t.match(stdout, /^webhook p99Ms: .*: not judged by fewer than 100 changes$/m)
+})
+
 t.test('bench:propagation refuses a senseless number of changes', async t => {
   const { status, stderr } = run('--changes', '0')
   t.equal(status, 1)

@@ -5,7 +5,15 @@ export interface StatementCount {
   /** Starts again at 0. */
   reset (): Promise<void>
   read (): Promise<number>
+  /** Every statement that was sent to the database, whatever it names, and how often. */
+  list (): Promise<readonly SentStatement[]>
   close (): Promise<void>
+}
+
+/** A statement as pg_stat_statements knows it: its constants are replaced by parameters. */
+export interface SentStatement {
+  readonly text: string
+  readonly calls: number
 }
 
 /**
@@ -28,6 +36,14 @@ export async function countStatements (url: string, tables: readonly string[]): 
           AND query ~ ('\\m(' || $1 || ')\\M') AND query !~ 'pg_stat_statements'`,
         [tables.join('|')])
       return Number(rows[0]?.calls)
+    },
+    list: async () => {
+      const { rows } = await client.query<{ text: string, calls: string }>(
+        `SELECT query AS text, sum(calls) AS calls FROM pg_stat_statements
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND query !~ 'pg_stat_statements'
+        GROUP BY query`)
+      return rows.map(({ text, calls }) => ({ text, calls: Number(calls) }))
     },
     close: async () => { await client.end() }
   }

@@ -1,14 +1,28 @@
-import { Agent } from 'node:http'
-import { requestUser, warmUp, Writer, type Cluster, type Door, type Person } from '@orientor-examples/cluster/harness.js'
+/** A change that is on its way. */
+export interface Change {
+  /** The instant from which it is measured, by `performance.now()`. */
+  readonly sentAtMs: number
+  /** Asks an instance for the user. Resolves with the instant of the answer; null: the change was not in it yet. */
+  ask (instance: string): Promise<number | null>
+}
 
-/** How long changes took, in milliseconds, in the order of the changes. */
+/** Instances, and a way to change users. */
+export interface PropagationScene {
+  /** The names of the instances. */
+  readonly instances: readonly string[]
+  /** Makes a change. */
+  change (): Promise<Change>
+}
+
+/** The times that changes took, in milliseconds, in the order of the changes. */
 export interface Propagation {
   /** To the last instance. */
   readonly slowest: readonly number[]
   readonly byInstance: ReadonlyMap<string, readonly number[]>
 }
 
-// Asked again after two milliseconds while a change is on its way, and not at all between: the polling must not be what is measured.
+// Asked again after two milliseconds while a change is on its way, and not at all between: the polling must not be what
+// is measured.
 const pollEveryMs = 2
 const arrivesWithinMs = 10_000
 // Longer than the time between two polls, so that changes come at any instant of it: the last one was seen by a poll.
@@ -16,42 +30,32 @@ const leastPauseMs = 20
 const mostPauseMs = 270
 
 /**
- * Changes users one after another and asks every instance until it serves the change, unmarked.
+ * Makes changes one after another and asks every instance until it serves the change.
  *
  * @throws when a change does not arrive within 10 s
  */
-export async function propagate ({ databaseUrl, members, people: { list } }: Cluster, changes: number): Promise<Propagation> {
-  const agent = new Agent({ keepAlive: true })
-  const writer = new Writer(databaseUrl, { begin () {}, commit () {} })
-  const doors = members.map(({ process }) => process)
+export async function propagate ({ instances, change }: PropagationScene, changes: number): Promise<Propagation> {
   const slowest: number[] = []
-  const byInstance = new Map(doors.map(({ name }) => [name, [] as number[]]))
-  try {
-    await writer.start(list.map(({ subject }) => subject))
-    await warmUp(doors, list, { trusted: true })
-    for (let change = 0; change < changes; change++) {
-      await pause(leastPauseMs + Math.random() * (mostPauseMs - leastPauseMs))
-      const person = list[change % list.length]!
-      const commit = await writer.write(person.subject)
-      if (commit === null) throw new Error('a change was not committed')
-      const times = await Promise.all(doors.map(door => arrival(agent, door, person, commit.version)))
-      for (const [index, { name }] of doors.entries()) byInstance.get(name)!.push(times[index]! - commit.returnedAtMs)
-      slowest.push(Math.max(...times) - commit.returnedAtMs)
-    }
-    return { slowest, byInstance }
-  } finally {
-    await writer.stop()
-    agent.destroy()
+  const byInstance = new Map(instances.map(name => [name, [] as number[]]))
+  for (let made = 0; made < changes; made++) {
+    await pause(leastPauseMs + Math.random() * (mostPauseMs - leastPauseMs))
+    const underway = await change()
+    const times = await Promise.all(instances.map(async name => await arrival(name, underway) - underway.sentAtMs))
+    for (const [index, name] of instances.entries()) byInstance.get(name)!.push(times[index]!)
+    slowest.push(Math.max(...times))
   }
+  return { slowest, byInstance }
 }
 
-/** When the instance first answered with the version. */
-async function arrival (agent: Agent, door: Door, person: Person, version: number): Promise<number> {
+/** The instant at which the instance first answered with the change. */
+async function arrival (instance: string, change: Change): Promise<number> {
   const untilMs = performance.now() + arrivesWithinMs
   for (;;) {
-    const { read: { answer, endedAtMs } } = await requestUser(agent, door, person)
-    if (answer.kind === 'user' && !answer.marked && answer.version >= version) return endedAtMs
-    if (endedAtMs > untilMs) throw new Error(`instance ${door.name} does not serve a change within ${arrivesWithinMs} ms`)
+    const atMs = await change.ask(instance)
+    if (atMs !== null) return atMs
+    if (performance.now() > untilMs) {
+      throw new Error(`instance ${instance} does not serve a change within ${arrivesWithinMs} ms`)
+    }
     await pause(pollEveryMs)
   }
 }

@@ -27,18 +27,25 @@ export interface Contender {
   stop (): Promise<void>
 }
 
-/** The reference app with everything on. */
-export async function startStack (databaseUrl: string, clerk: ClerkSimulatorApp): Promise<Contender> {
-  const { simulator } = clerk
-  const app = await startApp(fileURLToPath(import.meta.resolve('@orientor-examples/reference-app/main.js')), {
+/** The environment of the reference app with everything on. */
+export function environmentOf (
+  databaseUrl: string, { simulator, listeningOrigin }: ClerkSimulatorApp
+): Readonly<Record<string, string>> {
+  return {
     DATABASE_URL: databaseUrl,
     ISSUER: simulator.issuer,
     JWKS_URL: simulator.jwksUrl,
-    CLERK_API_URL: clerk.listeningOrigin,
+    CLERK_API_URL: listeningOrigin,
     CLERK_SECRET_KEY: simulator.secretKey,
     ADMIN_KEY: adminKey,
     LOG_LEVEL: 'error'
-  }, '/public')
+  }
+}
+
+/** The reference app with everything on. */
+export async function startStack (databaseUrl: string, clerk: ClerkSimulatorApp): Promise<Contender> {
+  const main = fileURLToPath(import.meta.resolve('@orientor-examples/reference-app/main.js'))
+  const app = await startApp(main, environmentOf(databaseUrl, clerk), '/public')
   const statements = await countStatements(databaseUrl, ['users', 'user_tombstones', 'sync_dead_letters', 'sync_checkpoints'])
   return {
     url: `${app.url}/me`,

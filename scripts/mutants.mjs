@@ -30,11 +30,26 @@ const update = 'packages/smart-sync/src/sql/update-users.ts'
 const adoption = 'packages/smart-sync/src/adoption.ts'
 const migrate = 'packages/smart-sync/src/migrate.ts'
 const hook = 'packages/session-contract/src/hub/resolve-session.ts'
+const signature = 'packages/smart-sync/src/webhook-signature.ts'
+const event = 'packages/smart-sync/src/clerk/clerk-webhook.ts'
+const creations = 'packages/smart-sync/src/sql/creation-lock.ts'
+const upsert = 'packages/smart-sync/src/sql/upsert-users.ts'
+const observed = 'packages/smart-sync/src/sql/observed-rows.ts'
+const ended = 'packages/smart-sync/src/sql/ended-sessions.ts'
+const deletion = 'packages/smart-sync/src/sql/mark-deleted.ts'
+const store = 'packages/smart-sync/src/postgres-user-store.ts'
+const userUpdate = 'packages/smart-sync/src/user-update.ts'
+const writer = 'packages/smart-sync/src/user-writer.ts'
+const applier = 'packages/smart-sync/src/observation-applier.ts'
+const applyUpdates = 'packages/smart-sync/src/apply-updates.ts'
 
 const model = ['test/model.test.ts']
 const races = ['test/races.test.ts']
 const marks = ['test/read-mark.test.ts']
 const core = ['test/core.test.ts']
+const hooks = ['test/webhooks.test.ts']
+const applies = ['test/apply.test.ts']
+const converges = ['test/convergence.test.ts']
 const trust = ['test/trust.test.ts', 'test/core.test.ts']
 const polling = ['test/polled-trust.test.ts']
 const outbox = ['test/outbox.test.ts']
@@ -146,6 +161,274 @@ export const mutants = [
   { name: 'a row that is refused spoils the note of others', file: 'packages/smart-sync/src/postgres-user-store.ts', without: 'if (!isRowRefusal((error as Error).cause)) throw error', put: 'throw error', tests: ['test/postgres.test.ts'] },
   { name: 'users are written into a table that nobody has looked at', file: 'packages/smart-sync/src/tables-gate.ts', without: 'adoption ?? unseen', put: 'adoption ?? { isReadable: true, refusals: [], warnings: [] }', tests: adoptions },
   { name: 'a row without a timestamp is never in step', file: 'packages/smart-sync/src/change-detection.ts', without: "{ sync: true, reason: 'unversioned' }", put: "once('due', due)", tests: ['test/core.test.ts'] },
+  // State as a join.
+  {
+    name: 'a user who was deleted without a row gets one',
+    file: upsert,
+    without: 'WHERE NOT EXISTS (',
+    put: 'WHERE true OR NOT EXISTS (',
+    tests: converges
+  },
+  {
+    name: "a row in the making outlives its user's deletion",
+    file: creations,
+    without: 'pg_advisory_xact_lock_shared(',
+    put: 'coalesce(',
+    tests: converges
+  },
+  {
+    name: 'a deletion waits for no row in the making',
+    file: store,
+    without: 'awaited.has(holder)',
+    put: 'false',
+    tests: converges
+  },
+  {
+    name: 'a row that was made since is not looked for again',
+    file: store,
+    without: 'users.get(key)?.deleted !== true',
+    put: '!users.has(key)',
+    tests: converges
+  },
+  {
+    name: 'a row is removed from under a batch that does not see the tombstone',
+    file: store,
+    without: '      await this.#awaitCreations(deadline)\n      await this.#runner.ask(deleting, \'deleteMarked\'',
+    put: "      await this.#runner.ask(deleting, 'deleteMarked'",
+    tests: converges
+  },
+  {
+    name: 'a deletion leaves no tombstone',
+    file: deletion,
+    without: '  ORDER BY k.place\n  ON CONFLICT DO NOTHING',
+    put: '  WHERE false\n  ON CONFLICT DO NOTHING',
+    tests: converges
+  },
+  {
+    name: 'a deletion does not mark the row',
+    file: deletion,
+    without: ' = now()',
+    put: ' = NULL',
+    tests: converges
+  },
+  {
+    name: 'a deletion is taken back by a later profile',
+    file: userUpdate,
+    without: '{ ...update, isDeleted: true }',
+    put: '{ ...update, isDeleted: update.profile === null }',
+    tests: applies
+  },
+  {
+    name: 'of a batch the last profile counts',
+    file: userUpdate,
+    without: 'update.profile === null || isAbove(observation, update.profile)',
+    put: 'true as boolean',
+    tests: converges
+  },
+  {
+    name: 'of two changes in one millisecond the later to come counts',
+    file: observed,
+    without: ' COLLATE "C" < ',
+    put: ' <> ',
+    tests: converges
+  },
+  {
+    name: 'a row with the same content is written anew',
+    file: observed,
+    without: /WHEN \$\{own\('fingerprint'\)\} = \S+ THEN/,
+    put: 'WHEN false THEN',
+    tests: applies
+  },
+  {
+    name: 'a session that ended twice counts from the earlier end',
+    file: ended,
+    without: 'a.until DESC NULLS FIRST',
+    put: 'a.until NULLS FIRST',
+    tests: converges
+  },
+  {
+    name: 'the same, within a batch',
+    file: userUpdate,
+    without: 'Math.max(tokensExpireAtMs, ',
+    put: 'Math.min(tokensExpireAtMs, ',
+    tests: applies
+  },
+  {
+    name: 'the end of a session is no news where the profile is none',
+    file: observed,
+    without: / OR (?=\$\{addsSessions)/,
+    put: ' AND ',
+    tests: converges
+  },
+  {
+    name: 'an answer does not wait for its dead letter',
+    file: writer,
+    without: 'await this.keep(letters, origin, deadline)\n    return byKey',
+    put: 'this.keep(letters, origin, deadline).catch(() => {})\n    return byKey',
+    tests: applies
+  },
+  {
+    name: 'what was acknowledged goes with a crash where commits do not wait for the disk',
+    file: creations,
+    without: "THEN \\'on\\'",
+    put: "THEN \\'off\\'",
+    tests: converges
+  },
+  {
+    name: 'the deletion of a user of another issuer is that of ours',
+    file: applier,
+    without: 'this.#options.store.mayHold?.(user) !== false',
+    put: 'true as boolean',
+    tests: applies
+  },
+  {
+    name: 'an address is taken from a user before another of the batch gives it up',
+    file: applyUpdates,
+    without: '(await writeInBatches([update], { maxWrites, write, refused: refusedAgain, failed })).values()',
+    put: 'new Map<string, Applied>().values()',
+    tests: converges
+  },
+  {
+    name: 'of a profile that is refused the ban is forgotten',
+    file: applyUpdates,
+    without: "?.kind === 'refused' && profile",
+    put: "?.kind === 'refused' && false && profile",
+    tests: applies
+  },
+  {
+    name: 'what is stored of a banned user depends on what had come before',
+    file: applyUpdates,
+    without: '{ ...update.profile!, profile: nothing }',
+    put: "{ ...update.profile!, fingerprint: '0' + update.profile!.fingerprint.slice(1), profile: nothing }",
+    tests: converges
+  },
+  { name: 'what a table drops without an error is taken for no news', file: applyUpdates, without: 'isStillNews(update, user) ?', put: 'false ?', tests: applies },
+  { name: 'a row that a table did not make is taken for a deleted user', file: applyUpdates, without: 'stones.has(key) ?', put: 'true ?', tests: applies },
+  { name: 'a row that the app made for a deleted user lives', file: applyUpdates, without: 'stored !== null && stored.fingerprint === null', put: 'false', tests: applies },
+  { name: 'a contested address is never tried again', file: applyUpdates, without: 'fingerprint: below, ', put: '', tests: applies },
+  { name: 'the server goes on with a write that nobody waits for', file: creations, without: "    atMost('statement_timeout', statementTimeoutMs),\n", put: '', tests: applies },
+  { name: 'a process that hangs in a write keeps its locks', file: creations, without: "    atMost('idle_in_transaction_session_timeout', maxIdleMs)\n", put: '', tests: applies },
+  { name: 'a connection on loan has no listener for a turn', file: 'packages/smart-sync/src/acquire-client.ts', without: "    const take = (client: ClientLike): void => {\n      client.on('error', ignore)\n", put: '    const take = (client: ClientLike): void => {\n', tests: applies },
+  {
+    name: 'a date in the far future freezes its user',
+    file: applier,
+    without: 'isTooFarAhead(observation.version, nowMs)',
+    put: 'false as boolean',
+    tests: converges
+  },
+  {
+    name: 'instances lock users in the order in which they came',
+    file: 'packages/smart-sync/src/write-in-batches.ts',
+    without: 'items.toSorted((a, b) => a.key < b.key ? -1 : 1)',
+    put: '[...items]',
+    tests: ['test/postgres.test.ts']
+  },
+  {
+    name: 'a login waits for a slow provider',
+    file: 'packages/smart-sync/src/request-lane.ts',
+    without: 'providerPatienceMs = 75',
+    put: 'providerPatienceMs = 5000',
+    tests: applies
+  },
+  // Webhooks.
+  {
+    name: 'a timestamp is the number that it begins with',
+    file: signature,
+    without: '/^[1-9]\\d{0,11}$/',
+    put: '/^[1-9]\\d{9}/',
+    tests: hooks
+  },
+  {
+    name: 'a webhook may come from the future',
+    file: signature,
+    without: 'Math.abs(nowSeconds - sentAtSeconds)',
+    put: '(nowSeconds - sentAtSeconds)',
+    tests: hooks
+  },
+  {
+    name: 'bytes that are no text are verified as the text that replaces them',
+    file: signature,
+    without: 'if (!isUtf8(body)) return',
+    put: 'if (false as boolean) return',
+    tests: hooks
+  },
+  {
+    name: 'only the first of several secrets counts',
+    file: signature,
+    without: 'this.#signers.some(',
+    put: 'this.#signers.slice(0, 1).some(',
+    tests: hooks
+  },
+  {
+    name: 'a header may come twice',
+    file: signature,
+    without: '(?!.*, )',
+    put: '',
+    tests: hooks
+  },
+  {
+    name: 'the events of any instance are taken',
+    file: event,
+    without: 'instanceId !== null && from !== instanceId',
+    put: 'false as boolean',
+    tests: hooks
+  },
+  {
+    name: 'the end of a session is as late as its delivery',
+    file: event,
+    without: 'Math.min(parseProviderTimestamp(timestamp) ?? nowMs, nowMs)',
+    put: 'nowMs',
+    tests: hooks
+  },
+  {
+    name: 'a session tells of any user',
+    file: event,
+    without: 'profile?.subject === subject ? profile : null',
+    put: 'profile',
+    tests: hooks
+  },
+  {
+    name: 'the parsers of the app read webhooks',
+    file: 'packages/smart-sync/src/webhook-routes.ts',
+    without: 'scope.removeAllContentTypeParsers()',
+    put: '',
+    tests: hooks
+  },
+  {
+    name: 'a webhook needs a session where other routes do',
+    file: 'packages/smart-sync/src/webhook-routes.ts',
+    without: 'config: { session: false }',
+    put: 'config: {}',
+    tests: hooks
+  },
+  {
+    name: 'what hooks of the app throw is a webhook that was refused',
+    file: 'packages/smart-sync/src/webhook-routes.ts',
+    without: 'if (refusal === null) throw error',
+    put: 'if (refusal === null) return answer(receiver.refuse(error), request, reply)',
+    tests: hooks
+  },
+  {
+    name: 'a store that hangs keeps the sender waiting',
+    file: 'packages/smart-sync/src/webhook-receiver.ts',
+    without: "await withinDeadline(this.#store(headers, body, deadline), deadline, 'The database')",
+    put: 'await this.#store(headers, body, deadline)',
+    tests: hooks
+  },
+  {
+    name: 'a profile that is refused keeps an ended session alive',
+    file: applier,
+    without: 'profile !== null && !isDeleted && observation !== profile',
+    put: 'false',
+    tests: ['test/webhooks-stored.test.ts']
+  },
+  {
+    name: 'a secret in place of the options is shown',
+    file: 'packages/session-contract/src/option-rules.ts',
+    without: 'describe(given, true)',
+    put: 'describe(given, false)',
+    tests: core
+  },
   // Who may pass.
   { name: 'a revoked token passes on a hit', file: manager, without: 'entry.revoking !== null && isRevoked(entry.revoking, identity) ? revoked : entry.fresh', put: 'entry.fresh', tests: core },
   { name: 'a ring that failed is forgotten', file: relay, without: 'this.#owes ||= messages.length > 0', put: '', tests: rings },

@@ -306,7 +306,7 @@ export const mutants = [
   { name: 'a row that a table did not make is taken for a deleted user', file: applyUpdates, without: 'stones.has(key) ?', put: 'true ?', tests: applies },
   { name: 'a row that the app made for a deleted user lives', file: applyUpdates, without: 'stored !== null && stored.fingerprint === null', put: 'false', tests: applies },
   { name: 'a contested address is never tried again', file: applyUpdates, without: 'fingerprint: below, ', put: '', tests: applies },
-  { name: 'the server goes on with a write that nobody waits for', file: creations, without: "    atMost('statement_timeout', statementTimeoutMs),\n", put: '', tests: applies },
+  { name: 'the server goes on with a write whose answer has no reader', file: creations, without: "    atMost('statement_timeout', statementTimeoutMs),\n", put: '', tests: applies },
   { name: 'a process that hangs in a write keeps its locks', file: creations, without: "    atMost('idle_in_transaction_session_timeout', maxIdleMs)\n", put: '', tests: applies },
   { name: 'a connection on loan has no listener for a turn', file: 'packages/smart-sync/src/acquire-client.ts', without: "    const take = (client: ClientLike): void => {\n      client.on('error', ignore)\n", put: '    const take = (client: ClientLike): void => {\n', tests: applies },
   {

@@ -68,7 +68,7 @@ export async function startService (config: Config): Promise<Service> {
   }
 }
 
-/** Whether the app knows nobody by a token that was made a moment ago. */
+/** Whether the app refuses a token that was made a moment ago. */
 async function isRefused (app: Awaited<ReturnType<typeof buildApp>>, token: string): Promise<boolean> {
   const { statusCode } = await app.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
   return statusCode === 401

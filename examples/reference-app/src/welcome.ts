@@ -34,7 +34,7 @@ then ask /me once more, and see the new name:
 `
 }
 
-/** Where the row is. */
+/** The place of the row. */
 function stored (databaseUrl: string): string {
   return `The row is in the table "users" of the database, for any client of PostgreSQL:
 
@@ -43,7 +43,7 @@ function stored (databaseUrl: string): string {
 `
 }
 
-/** Why nobody comes in. */
+/** The reason why the token is refused, and the remedy. */
 function gone (folder: string | undefined): string {
   const remedy = folder === undefined
     ? 'remove the user from the tables "users" and "user_tombstones"'

@@ -14,7 +14,8 @@ export interface LoadBatcherOptions {
   /** Batches on their way from which later requests are gathered. Default is 2. */
   readonly maxInFlight?: number
   /**
-   * How long they are gathered at most, in milliseconds, so that nobody waits for a slow provider of others. Default is 20.
+   * The longest time for which they are gathered, in milliseconds, so that no user waits for a slow provider of others.
+   * Default is 20.
    * They are gathered for longer while as many users as `maxInFlight` full batches hold have no answer yet: of thousands at
    * once each batch then has its time to itself, and they do not all miss their deadline together.
    */

@@ -3,7 +3,7 @@ import type { ClientLike, PoolLike } from '@orientor/session-contract/core'
 type Callback = (error: Error | undefined | null, client?: ClientLike) => void
 
 /**
- * Acquires a connection whose errors end nobody. A pg.Pool takes its own listener off as it lends one, and a promise tells
+ * Acquires a connection whose errors do not end the process. A pg.Pool takes its own listener off as it lends one, and a promise tells
  * of the loan a turn later: where PostgreSQL ends the session in between, the event has no listener, and the process ends.
  * So the connection is asked for with a callback; a pool that knows none answers with a promise.
  *

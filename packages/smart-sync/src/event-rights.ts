@@ -10,8 +10,8 @@ export interface StoredEvents {
 }
 
 /**
- * What keeps the role from storing events of the provider: deletions, sessions that are over, dead letters. Reads the
- * catalogue only.
+ * The flaws that keep the role from storing events of the provider: deletions, sessions that are over, dead letters. Reads
+ * the catalogue only.
  */
 export async function eventFlaws (
   on: Queryable, table: UsersTable, { deletionPolicy }: StoredEvents

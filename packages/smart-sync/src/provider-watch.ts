@@ -27,7 +27,7 @@ export class ProviderWatch {
     this.#clock = clock
   }
 
-  /** Why the provider could not be asked the last time; null when it could. */
+  /** The reason why the provider could not be asked the last time; null when it could. */
   get failure (): Error | null {
     return this.#failure
   }

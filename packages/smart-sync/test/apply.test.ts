@@ -289,7 +289,7 @@ t.test('a semaphore runs so many at once, the others in their order, each until 
   t.strictSame(await Promise.all([last, more]), [5, 6])
 })
 
-t.test('a connection that dies as it is lent ends nobody, of a pool that knows callbacks and of one that does not', async t => {
+t.test('a connection that dies as it is lent does not end the process, of a pool that knows callbacks and of one that does not', async t => {
   for (const knowsCallbacks of [true, false]) {
     const client = Object.assign(new EventEmitter(), {
       query: async () => ({ rows: [] }),

@@ -20,14 +20,14 @@ const maxIdleMs = 5000
 export interface WriteLimits {
   /** The longest wait for any one lock. */
   readonly lockTimeoutMs: number
-  /** The longest time of the statement: nobody waits for its answer any more after it. */
+  /** The longest time of the statement: its answer has no reader after it. */
   readonly statementTimeoutMs: number
 }
 
 /**
  * SQL that begins a transaction that writes rows, as one message; BEGIN aside one statement.
  *
- * The server gives up when we do: else each write that nobody waits for any more would keep its session, and a process
+ * The server gives up when we do: else each write without a reader would keep its session, and a process
  * that hangs its locks. A commit is seen only once its log is on disk, whatever the server, the database or the role is
  * set to: what is found in step, and acknowledged, outlives a crash.
  */

@@ -27,17 +27,18 @@ t.test('Users change in turns, each time with a later version and other content,
 
 t.test('The ratios of neighbours count, and the part whose commits wait for the disk is judged', async t => {
   const round = (speed: number, gain: number): SyncRound => {
-    const singles = { singles10: speed, singles: speed / 4, upserts10: speed * 2, upserts: speed / 2 }
-    return { batches: speed * gain, batches10: speed * gain, ...singles }
+    const singles = { singles10: speed / 2, singles: speed / 8, upserts10: speed, upserts: speed / 4 }
+    return { batches: speed * gain, batches10: speed * gain * 2, ...singles }
   }
   const part = (synchronousCommit: 'on' | 'off', gain: number): SyncPart => {
     return { synchronousCommit, rounds: [round(1000, gain), round(9000, gain + 1), round(100, gain - 1)] }
   }
   const parts = [part('off', 2), part('on', 4)]
   const unchanged = { users: 100, statements: 1, walRecords: 0, singleWalRecords: 100 }
-  const { gain10, gain1, byHand10, byHand1, rowsPerSecond } = figuresOf(parts[1]!)
+  const { gain10, gain1, gain10At10, ofUsers10, ofUsers1, rowsPerSecond } = figuresOf(parts[1]!)
   t.strictSame(gain10, { low: 3.5, median: 4, high: 4.5 })
-  t.strictSame([gain1.median, byHand10.median, byHand1.median, rowsPerSecond.singles10], [16, 2, 8, 1000])
+  t.strictSame([gain1.median, gain10At10.median, rowsPerSecond.upserts10], [16, 8, 1000])
+  t.strictSame([ofUsers10.median, ofUsers1.median], [16, 32])
   t.match(resultOf(parts, unchanged), { batchGain10: 4, batchGain1: 16, unchangedWalRecords: 0 })
   const verdicts = (text: string): string[] => text.split('\n').slice(-3)
   t.strictSame(verdicts(report(parts, unchanged)), [

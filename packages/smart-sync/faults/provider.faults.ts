@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { setTimeout as pause } from 'node:timers/promises'
-import { clerkSimulator, type EndpointFault } from '@orientor/clerk-simulator'
+import type { EndpointFault } from '@orientor/clerk-simulator'
 import { createIdentity, sessionHub } from '@orientor/session-contract'
 import { testDatabase, until } from '@orientor/test-kit'
 import Fastify from 'fastify'
@@ -8,6 +11,7 @@ import t, { type Test } from 'tap'
 import { migrate, smartSync } from '../src/index.js'
 
 const issuer = 'https://clerk.example.com'
+const secretKey = 'sk_live_0000000000000000000000000000'
 const faultMs = Number(process.env['ORIENTOR_PROVIDER_FAULT_MS'] ?? 6000)
 const loginsPerSecond = 25
 /** The longest that a login of a user who has a row may take, in milliseconds. */
@@ -25,7 +29,7 @@ const faults: Readonly<Record<string, EndpointFault>> = {
   'an answer after 3 s': { kind: 'slow', delayMs: 3000 },
   garbage: { kind: 'garbage' },
   'a connection that is cut': { kind: 'reset' },
-  'an answer of 9 MB': { kind: 'huge', bytes: 9_000_000 }
+  'an answer of 20 MB': { kind: 'huge', bytes: 20_000_000 }
 }
 
 for (const [name, fault] of Object.entries(faults)) {
@@ -37,14 +41,11 @@ async function survive (t: Test, name: string, fault: EndpointFault): Promise<vo
   const pool = new pg.Pool({ connectionString: url, max: 10 })
   pool.on('error', () => {})
   t.teardown(async () => { await pool.end() })
-  const clerk = await clerkSimulator({ issuer, secretKey: 'sk_live_0000000000000000000000000000' })
-  const apiUrl = await clerk.listen({ host: '127.0.0.1', port: 0 })
-  t.teardown(async () => { await clerk.close() })
-  const { simulator } = clerk
+  const { apiUrl, control, calls } = await startSimulator(t)
   const count = Math.ceil(faultMs / 1000 * loginsPerSecond)
   const subjects = Array.from({ length: count }, (_, n) => `user_${n}`)
   const later = 'user_later'
-  for (const id of [...subjects, later]) await simulator.createUser({ id, firstName: 'Ada' })
+  for (const id of [...subjects, later]) await control('POST', 'users', { id, firstName: 'Ada' })
   await migrate({ pool })
   await pool.query(`INSERT INTO users (issuer, clerk_user_id, first_name, clerk_updated_at, last_clerk_sync)
     SELECT $1, unnest($2::text[]), 'As stored', now() - interval '1 day', now() - interval '1 day'`, [issuer, [...subjects, later]])
@@ -54,14 +55,13 @@ async function survive (t: Test, name: string, fault: EndpointFault): Promise<vo
     // The token says that the user changed a moment ago, so that every login asks the provider.
     return createIdentity({ issuer, subject: String(request.headers['x-user']), claims: { updated_at: Date.now() } })
   })
-  await app.register(smartSync, { pool, clerk: { secretKey: simulator.secretKey, apiUrl, issuer } })
+  await app.register(smartSync, { pool, clerk: { secretKey, apiUrl, issuer } })
   app.get('/me', { config: { session: { required: true } } }, async request => request.sessionUser)
   await app.ready()
   await app.inject({ url: '/me', headers: { 'x-user': 'user_none' } })
 
-  const calls = (): number => simulator.requestCounts['GET /v1/users'] ?? 0
-  const before = calls()
-  simulator.faults.users.set(fault)
+  const before = await calls()
+  await control('PUT', 'faults/users', fault)
   const startedMs = performance.now()
   const logins = await Promise.all(subjects.map(async (subject, n) => {
     await pause(n * 1000 / loginsPerSecond)
@@ -69,8 +69,9 @@ async function survive (t: Test, name: string, fault: EndpointFault): Promise<vo
     const { statusCode } = await app.inject({ url: '/me', headers: { 'x-user': subject } })
     return { statusCode, tookMs: performance.now() - sentMs }
   }))
-  const [lastedSeconds, asked] = [(performance.now() - startedMs) / 1000, calls() - before]
-  simulator.faults.users.set(null)
+  const lastedSeconds = (performance.now() - startedMs) / 1000
+  const asked = await calls() - before
+  await control('DELETE', 'faults/users')
   await until('the provider is asked again when it is back', async () => {
     const { body } = await app.inject({ url: '/me', headers: { 'x-user': later } })
     return JSON.parse(body).firstName === 'Ada'
@@ -78,16 +79,49 @@ async function survive (t: Test, name: string, fault: EndpointFault): Promise<vo
 
   const failed = logins.filter(login => login.statusCode !== 200).length
   const took = logins.map(({ tookMs }) => tookMs).toSorted((a, b) => a - b)
-  // The simulator works in the same process: the longest may be its own stall.
-  const [p50Ms, p99Ms, longestMs] = [took[Math.floor(took.length / 2)]!, took[Math.ceil(took.length * 0.99) - 1]!, took.at(-1)!]
+  const [p50Ms, longestMs] = [took[Math.floor(took.length / 2)]!, took.at(-1)!]
   t.comment(JSON.stringify({
     injected: `${name} for ${lastedSeconds.toFixed(1)} s, under ${loginsPerSecond} logins a second, each of another user who is due`,
     seen: `${logins.length} logins, ${asked} calls of the API`,
-    reached: `${failed} failed; p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, longest ${longestMs.toFixed(1)} ms; ${(asked / lastedSeconds).toFixed(2)} calls a second`
+    reached: `${failed} failed; p50 ${p50Ms.toFixed(1)} ms, longest ${longestMs.toFixed(1)} ms; ${(asked / lastedSeconds).toFixed(2)} calls a second`
   }))
   t.equal(failed, 0, 'no login failed')
-  t.ok(p99Ms <= maxLoginMs, `they took ${maxLoginMs} ms at most`)
+  t.ok(longestMs <= maxLoginMs, `none took longer than ${maxLoginMs} ms`)
   t.ok(asked > 0, 'the provider was asked')
   if (name.startsWith('429')) t.ok(asked <= Math.ceil(lastedSeconds) + 1, 'at most one call a second while it answers 429')
   t.equal(unhandled, 0)
+}
+
+interface ApartSimulator {
+  readonly apiUrl: string
+  /** Asks a route below `/control`. */
+  control (method: string, path: string, body?: object): Promise<unknown>
+  /** The calls of the users API since the start. */
+  calls (): Promise<number>
+}
+
+/** A simulator in a process of its own: what it does with its time is not the app's. */
+async function startSimulator (t: Test): Promise<ApartSimulator> {
+  const main = fileURLToPath(new URL('./main.js', import.meta.resolve('@orientor/clerk-simulator')))
+  const env = { PATH: process.env['PATH'], PORT: '0', ISSUER: issuer, CLERK_SECRET_KEY: secretKey }
+  const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(async () => {
+    const ended = once(child, 'exit')
+    child.kill('SIGTERM')
+    await ended
+  })
+  const [told] = await once(child.stdout, 'data') as [Buffer]
+  const apiUrl = /http:\S+(?=;)/.exec(told.toString())![0]
+  const control = async (method: string, path: string, body?: object): Promise<unknown> => {
+    const sent = body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }
+    const response = await fetch(`${apiUrl}/control/${path}`, { method, ...sent })
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+    return text === '' ? null : JSON.parse(text)
+  }
+  return {
+    apiUrl,
+    control,
+    calls: async () => (await control('GET', 'request-counts') as Readonly<Record<string, number>>)['GET /v1/users'] ?? 0
+  }
 }

@@ -277,7 +277,7 @@ t.test('a bus over PostgreSQL', async t => {
     t.equal(news.filter(({ message }) => message.includes('no column')).length, 1)
   })
 
-  t.test('takes leave without a word, and says that it is gone', async t => {
+  t.test('removes its own row when it closes, and reports nothing', async t => {
     const { start, news, sql } = await database(t, patient)
     const instances = async (): Promise<number> => Number((await sql('SELECT count(*) FROM orientor_outbox_instances')).rows[0].count)
     const bus = await start()

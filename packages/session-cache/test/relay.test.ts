@@ -188,7 +188,7 @@ t.test('a bell that reconnects', async t => {
     t.same(new Set(await Promise.all(rings)), new Set(['ORI_CACHE_BELL_UNAVAILABLE']))
     const next = bell.ring('?').catch(() => 'cut')
     await Promise.all([bell.close(), pass(600)])
-    t.equal(await next, 'cut', 'closes within half a second, though no farewell is answered')
+    t.equal(await next, 'cut', 'closes within half a second, though the server does not answer that it closes')
   })
 })
 

@@ -7,7 +7,7 @@ export interface Updates {
   readonly rows: number
 }
 
-/** The statement, for the placeholder that stands for the number of the user. */
+/** The statement that updates one user, whose number stands in it as `number`: `$1`, or the variable of pgbench. */
 export function updateSql ({ table, set, issuer }: Updates, number: string): string {
   return `UPDATE ${table} SET ${set} WHERE issuer = '${issuer}' AND clerk_user_id = 'user_' || ${number}`
 }
